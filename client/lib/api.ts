@@ -1,0 +1,74 @@
+import type { Concept, ErrorBody, JobRequest, JobView, Notice, ResultView } from '../../server/jobs/job.js';
+import type { DeviceState } from '../../server/live/events.js';
+import type { ModelView } from '../../server/compute/protocol.js';
+
+/** The server said no: `message` is its sentence for the person, `issues` what was wrong field by field. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly issues: { path: string; message: string }[] = [],
+  ) {
+    super(message);
+  }
+}
+
+/** No answer at all: the server is down or the network is. */
+export class Unreachable extends Error {}
+
+async function ask<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const raw = body instanceof Blob;
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      signal,
+      headers: body === undefined ? {} : { 'content-type': raw ? body.type || 'application/octet-stream' : 'application/json' },
+      body: body === undefined ? undefined : raw ? body : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable(`${method} ${path}: no answer`, { cause: error });
+  }
+  const text = await response.text();
+  if (!response.ok) throw refusalFrom(response.status, text);
+  return (text === '' ? undefined : JSON.parse(text)) as T;
+}
+
+function refusalFrom(status: number, text: string): Refusal {
+  try {
+    const { error } = JSON.parse(text) as ErrorBody;
+    return new Refusal(status, error.code, error.message, error.issues);
+  } catch {
+    return new Refusal(status, 'unreadable', text.slice(0, 200));
+  }
+}
+
+const query = (given: Record<string, string | number | null | undefined>) => {
+  const pairs = Object.entries(given).filter(([, value]) => value !== null && value !== undefined);
+  return pairs.length === 0 ? '' : `?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}`;
+};
+
+/** The server's HTTP side, one function a route. Each may throw `Refusal` or `Unreachable`. */
+export const api = {
+  createJob: (request: JobRequest) => ask<JobView>('POST', '/api/jobs', request),
+  job: (id: string) => ask<JobView>('GET', `/api/jobs/${encodeURIComponent(id)}`),
+  cancelJob: (id: string) => ask<unknown>('DELETE', `/api/jobs/${encodeURIComponent(id)}`),
+  results: (cursor: string | null) =>
+    ask<{ results: ResultView[]; next: string | null }>('GET', `/api/results${query({ cursor })}`),
+  result: (id: string) => ask<ResultView>('GET', `/api/results/${encodeURIComponent(id)}`),
+  deleteResult: (id: string) => ask<unknown>('DELETE', `/api/results/${encodeURIComponent(id)}`),
+  conceptsOf: (text: string, top: number, signal: AbortSignal) =>
+    ask<{ concepts: Concept[]; notices?: Notice[] }>('GET', `/api/concepts${query({ text, top })}`, undefined, signal),
+  models: () => ask<{ models: ModelView[]; device: DeviceState }>('GET', '/api/models'),
+  uploadImage: (image: Blob) => ask<{ id: string }>('POST', '/api/images', image),
+  /** The bytes of a stored picture, for the canvas. */
+  async picture(url: string): Promise<Blob> {
+    const response = await fetch(url).catch((cause: unknown) => {
+      throw new Unreachable(`GET ${url}: no answer`, { cause });
+    });
+    if (!response.ok) throw refusalFrom(response.status, await response.text());
+    return response.blob();
+  },
+};

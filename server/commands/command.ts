@@ -1,0 +1,56 @@
+import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { z } from 'zod';
+
+export type Options = NonNullable<ParseArgsConfig['options']>;
+export type Values = Record<string, string | boolean | (string | boolean)[] | undefined>;
+
+/** One command of the command line. */
+export interface Command {
+  usage: string;
+  summary: string;
+  options: Options;
+  /** Prints for people unless `--json`; returns the object whose JSON is the last line then. */
+  run(positionals: string[], values: Values): Promise<object>;
+}
+
+/** A mistake in how a command was called: shown as its sentence, without a stack, exit code 2. */
+export class UsageError extends Error {}
+
+export const stringOf = (values: Values, name: string): string | undefined =>
+  typeof values[name] === 'string' ? values[name] : undefined;
+
+export const listOf = (values: Values, name: string): string[] => {
+  const value = values[name];
+  return Array.isArray(value) ? value.map(String) : [];
+};
+
+/** The number behind an option; a clear error for anything else. */
+export function numberOf(values: Values, name: string): number | undefined {
+  const text = stringOf(values, name);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new UsageError(`--${name} takes a number, not ${JSON.stringify(text)}`);
+  return value;
+}
+
+export function required(positionals: string[], what: string): string {
+  const [first, ...rest] = positionals;
+  if (first === undefined) throw new UsageError(`${what} is missing`);
+  if (rest.length) throw new UsageError(`${rest.length + 1} arguments where one ${what} is taken: put quotes around it`);
+  return first;
+}
+
+export function parse(command: Command, argv: string[]): { positionals: string[]; values: Values } {
+  try {
+    const options = { ...command.options, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } satisfies Options;
+    const { positionals, values } = parseArgs({ args: argv, options, allowPositionals: true });
+    return { positionals, values: values };
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.replace(/\.? To specify.*$/s, '')}; usage: reverie ${command.usage}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The sentences of a schema's complaints, each with where it is. */
+export const sentences = (error: z.ZodError): string => error.issues.map(({ message }) => message).join('; ');

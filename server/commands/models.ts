@@ -1,0 +1,19 @@
+import type { Command } from './command.js';
+import { openRegistry } from './studio.js';
+
+export const modelsCommand: Command = {
+  usage: 'models [--json]',
+  summary: 'the models on this machine',
+  options: {},
+  run(_, values) {
+    const registry = openRegistry();
+    const models = registry.names().map((name) => {
+      const { hash, bytes, parameters, eye, description } = registry.open(name);
+      return { name, hash, bytes, parameters, inputSize: eye.size, embed: eye.embed, channels: eye.channels, description };
+    });
+    if (values.json !== true)
+      for (const m of models)
+        console.log(`${m.name}  ${(m.parameters / 1e6).toFixed(1)} M parameters  ${(m.bytes / 2 ** 20).toFixed(1)} MiB  ${m.hash}`);
+    return Promise.resolve({ models });
+  },
+};

@@ -1,0 +1,109 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { z } from 'zod';
+import { jobRequest, type Job } from '../jobs/job.js';
+import { repositoryRoot } from '../root.js';
+import { numberOf, sentences, stringOf, UsageError, type Command } from './command.js';
+import { imagineToFile } from './imagine.js';
+import { openEngine } from './studio.js';
+
+/** A recipe: an experiment as data. Each job is a job request; `seeds` repeats all of them. */
+const recipeFile = z.strictObject({
+  name: z.string().regex(/^[a-z0-9-]{1,40}$/),
+  title: z.strictObject({ en: z.string(), zh: z.string() }),
+  description: z.strictObject({ en: z.string(), zh: z.string() }),
+  seeds: z.array(z.number().int().min(0)).min(1).max(16),
+  jobs: z
+    .array(z.looseObject({ text: z.string() }))
+    .min(1)
+    .max(64),
+});
+
+type Recipe = z.output<typeof recipeFile>;
+
+const folder = join(repositoryRoot, 'recipes');
+
+export function readRecipes(): Recipe[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .sort()
+    .map((file) => recipeFile.parse(JSON.parse(readFileSync(join(folder, file), 'utf8'))));
+}
+
+export const recipeCommand: Command = {
+  usage: 'recipe list | recipe run NAME [--out DIR] [--steps N] [--json]',
+  summary: 'run an experiment of the recipes folder and lay its pictures side by side',
+  options: { out: { type: 'string' }, steps: { type: 'string' }, device: { type: 'string' } },
+  async run([verb, name], values) {
+    const recipes = readRecipes();
+    if (verb === 'list' || verb === undefined) {
+      if (values.json !== true)
+        for (const recipe of recipes) console.log(`${recipe.name.padEnd(12)} ${recipe.title.en} / ${recipe.title.zh}`);
+      return {
+        recipes: recipes.map((recipe) => ({
+          name: recipe.name,
+          title: recipe.title,
+          jobs: recipe.jobs.length * recipe.seeds.length,
+        })),
+      };
+    }
+    if (verb !== 'run') throw new UsageError(`recipe takes list or run, not ${verb}`);
+    const recipe = recipes.find((r) => r.name === name);
+    if (!recipe) throw new UsageError(`there is no recipe ${name ?? ''}: there is ${recipes.map((r) => r.name).join(', ')}`);
+    const out = stringOf(values, 'out') ?? join('data', 'recipes', recipe.name);
+    mkdirSync(out, { recursive: true });
+    const rows = recipe.seeds.map((seed) =>
+      recipe.jobs.map((request) => toJob({ ...request, seed, ...override(numberOf(values, 'steps')) })),
+    );
+    const engine = await openEngine(stringOf(values, 'device'));
+    try {
+      const results = [];
+      for (const [r, jobs] of rows.entries())
+        for (const [c, job] of jobs.entries()) {
+          const done = await imagineToFile(engine, job, join(out, `${r + 1}-${c + 1}.png`), { quiet: values.json === true });
+          if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  cos ${done.cos.toFixed(3)}`);
+          results.push({ ...done, curve: undefined });
+        }
+      const sheet = join(out, 'sheet.png');
+      await contactSheet(
+        sheet,
+        results.map((result) => result.out),
+        recipe.jobs.length,
+      );
+      if (values.json !== true) console.log(sheet);
+      return { recipe: recipe.name, sheet, results };
+    } finally {
+      await engine.release();
+    }
+  },
+};
+
+const override = (steps: number | undefined) => (steps === undefined ? {} : { steps });
+
+function toJob(request: object): Job {
+  const parsed = jobRequest.safeParse(request);
+  if (!parsed.success) throw new UsageError(`in the recipe: ${sentences(parsed.error)}`);
+  return parsed.data;
+}
+
+const tile = 224;
+const gap = 6;
+
+/** Pictures side by side, `columns` in a row, on the darkroom's black. */
+export async function contactSheet(file: string, pictures: string[], columns: number): Promise<void> {
+  const rows = Math.ceil(pictures.length / columns);
+  const place = (i: number) => gap + i * (tile + gap);
+  const tiles = await Promise.all(
+    pictures.map(async (picture, i) => ({
+      input: await sharp(picture).resize(tile, tile, { fit: 'contain', background: '#0d0c0b' }).toBuffer(),
+      left: place(i % columns),
+      top: place(Math.floor(i / columns)),
+    })),
+  );
+  await sharp({ create: { width: place(columns), height: place(rows), channels: 3, background: '#0d0c0b' } })
+    .composite(tiles)
+    .png()
+    .toFile(file);
+}

@@ -1,0 +1,104 @@
+import { join } from 'node:path';
+import { createRegistry, UnknownModelError } from '../../models/registry.js';
+import type { StepReport } from '../imagination/imagine.js';
+import { repositoryRoot } from '../root.js';
+import { createEngine, type Engine } from './engine.js';
+import type { FromChild, ImagineAnswer, ImagineAsk, Requests, ToChild } from './protocol.js';
+
+/** How often a running job's state is saved, in milliseconds. */
+const checkpointEvery = 3000;
+
+const canceled = new Set<string>();
+let engine: Promise<Engine> | null = null;
+
+const send = (message: FromChild) => {
+  process.send?.(message);
+};
+
+/** The first `hello` names the device; a later one with the same child only tells what was chosen. */
+const start = (device: string): Promise<Engine> =>
+  (engine ??= (async () => {
+    const made = await createEngine(
+      createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models')),
+      device,
+    );
+    await made.warm();
+    return made;
+  })());
+
+const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Requests[K]['answer']> } = {
+  async hello({ device }) {
+    const ready = await start(device);
+    return { device: ready.device, models: ready.models() };
+  },
+  imagine: runJob,
+  embedText: async ({ model, text }) => (await start('auto')).embedText(model, text),
+  embedImage: async ({ model, image }) => (await start('auto')).embedImage(model, image),
+  conceptsOfText: async ({ model, text, top }) => (await start('auto')).conceptsOfText(model, text, top),
+  conceptsOfImage: async ({ model, image, top }) => (await start('auto')).conceptsOfImage(model, image, top),
+};
+
+async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
+  const { jobId, job } = ask;
+  const ready = await start('auto');
+  const pace = createPace();
+  let saved = performance.now();
+  try {
+    const done = await ready.imagine(ask, {
+      begun: (told) => send({ kind: 'progress', progress: { kind: 'begun', jobId, ...told } }),
+      step(report) {
+        const { seconds: _, ...told } = report;
+        send({
+          kind: 'progress',
+          progress: { kind: 'step', jobId, ...told, ...pace(report), width: job.width, height: job.height },
+        });
+      },
+      between(save, step) {
+        if (performance.now() - saved < checkpointEvery && !canceled.has(jobId)) return;
+        saved = performance.now();
+        send({ kind: 'progress', progress: { kind: 'checkpoint', jobId, step, checkpoint: save() } });
+      },
+      canceled: () => canceled.has(jobId),
+    });
+    return done;
+  } finally {
+    canceled.delete(jobId);
+  }
+}
+
+/** Steps per second over the last few steps, and the seconds that are left at that pace. */
+function createPace() {
+  const times: number[] = [];
+  return ({ step, steps }: StepReport) => {
+    times.push(performance.now());
+    if (times.length > 12) times.shift();
+    const stepsPerSecond = times.length < 2 ? 0 : (1000 * (times.length - 1)) / (times[times.length - 1] - times[0]);
+    return { stepsPerSecond, secondsLeft: stepsPerSecond ? (steps - step) / stepsPerSecond : 0 };
+  };
+}
+
+process.on('message', (message: ToChild) => {
+  if (message.kind === 'cancel') {
+    canceled.add(message.jobId);
+    return;
+  }
+  const { id, kind, ask } = message;
+  const handle = handlers[kind] as (ask: unknown) => Promise<Requests[keyof Requests]['answer']>;
+  handle(ask).then(
+    (answer) => send({ kind: 'answer', id, answer }),
+    (error: unknown) => {
+      send({
+        kind: 'error',
+        id,
+        code: error instanceof UnknownModelError ? 'bad-request' : 'failed',
+        message: error instanceof Error ? error.message : String(error),
+      });
+    },
+  );
+});
+
+// A terminal's Ctrl-C reaches this process too; the server decides when it ends, after a last checkpoint.
+process.on('SIGINT', () => undefined);
+
+// The server is gone: there is nobody to compute for.
+process.on('disconnect', () => process.exit(0));

@@ -1,0 +1,98 @@
+import type { Concept, CurvePoint, Job, Notice } from '../jobs/job.js';
+import type { DeviceState } from '../live/events.js';
+
+/** An opaque state from which a run goes on to the same bytes: parameters, optimizer moments, generator, step, curve. */
+export type Checkpoint = Uint8Array;
+
+/** What can be asked of the compute process; one answer each, by `id`. */
+export interface Requests {
+  hello: { ask: { device: string }; answer: { device: DeviceState; models: ModelView[] } };
+  imagine: { ask: ImagineAsk; answer: ImagineAnswer };
+  embedText: { ask: { model: string; text: string }; answer: { model: string; embedding: Float32Array; notices: Notice[] } };
+  embedImage: { ask: { model: string; image: Uint8Array }; answer: { model: string; embedding: Float32Array } };
+  conceptsOfText: { ask: { model: string; text: string; top: number }; answer: { concepts: Concept[]; notices: Notice[] } };
+  conceptsOfImage: { ask: { model: string; image: Uint8Array; top: number }; answer: { concepts: Concept[] } };
+}
+
+export interface ImagineAsk {
+  jobId: string;
+  job: Job;
+  /** Encoded image file (PNG, JPEG, WebP) to start from, when `job.init` is set. */
+  init?: Uint8Array;
+  checkpoint?: Checkpoint;
+}
+
+export interface ImagineAnswer {
+  canceled: boolean;
+  /** RGB bytes, height x width x 3; the stored PNG is encoded from exactly these. */
+  pixels: Uint8Array;
+  width: number;
+  height: number;
+  cos: number;
+  secondOpinion: number | null;
+  pictureConcepts: Concept[];
+  secondOpinionConcepts: Concept[];
+  curve: CurvePoint[];
+  seconds: number;
+  device: string;
+  modelHash: string;
+  notices: Notice[];
+}
+
+/** What a running job says unasked. `step` carries pixels only when the last frame was taken (latest wins). */
+export type Progress =
+  | { kind: 'begun'; jobId: string; textConcepts: Concept[]; notices: Notice[] }
+  | {
+      kind: 'step';
+      jobId: string;
+      step: number;
+      steps: number;
+      cos: number;
+      secondOpinion?: number;
+      concepts?: Concept[];
+      stepsPerSecond: number;
+      secondsLeft: number;
+      pixels: Uint8Array;
+      width: number;
+      height: number;
+    }
+  | { kind: 'checkpoint'; jobId: string; step: number; checkpoint: Checkpoint };
+
+/** A model as the Models page lists it. */
+export interface ModelView {
+  name: string;
+  kind: 'encoder' | 'generator';
+  description: string;
+  hash: string;
+  parameters: number;
+  bytes: number;
+  inputSize: number;
+  embed: number;
+  channels: number;
+  ready: boolean;
+}
+
+export type ToChild =
+  { [K in keyof Requests]: { id: number; kind: K; ask: Requests[K]['ask'] } }[keyof Requests] | { kind: 'cancel'; jobId: string };
+
+export type FromChild =
+  | { kind: 'answer'; id: number; answer: Requests[keyof Requests]['answer'] }
+  | { kind: 'error'; id: number; code: 'bad-request' | 'failed'; message: string }
+  | { kind: 'progress'; progress: Progress };
+
+/** The compute process as the server sees it: typed requests, progress, cancel. A crash rejects what was pending and a new child starts. */
+export interface Compute {
+  request<K extends keyof Requests>(
+    kind: K,
+    ask: Requests[K]['ask'],
+    onProgress?: (progress: Progress) => void,
+  ): Promise<Requests[K]['answer']>;
+  cancel(jobId: string): void;
+  close(): Promise<void>;
+}
+
+/** The compute process ended while it was working; what it did is lost but for the last checkpoint. */
+export class ComputeCrash extends Error {}
+
+/** The compute process refused: the request's own fault. */
+export class BadRequest extends Error {}

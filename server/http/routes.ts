@@ -1,0 +1,345 @@
+import path from 'node:path';
+import type { Response } from 'express';
+import { z } from 'zod';
+import type { Compute, ModelView } from '../compute/protocol.js';
+import { contentId, jobRequest, jobStatuses, lineOfText, modelName, type Job, type JobStatus } from '../jobs/job.js';
+import type { Scheduler } from '../jobs/scheduler.js';
+import type { DeviceState } from '../live/events.js';
+import { countJobsByStatus, findJobByKey, isKnownPicture, listJobs } from '../store/jobs.js';
+import { deleteResult, findResult, keepImage, listResults, resultView } from '../store/results.js';
+import type { Store } from '../store/store.js';
+import { reencodeUpload, UnreadablePicture } from '../store/uploads.js';
+import { Problem } from './problem.js';
+import { route, type Route } from './route.js';
+import * as views from './views.js';
+
+/** What the API stands on. */
+export interface Studio {
+  store: Store;
+  scheduler: Scheduler;
+  compute: Compute;
+  /** What compute said of itself last. */
+  description: () => { device: DeviceState; models: ModelView[] };
+}
+
+/** Jobs that may wait or run at a time. */
+export const queueLimit = 200;
+
+const idParams = z.strictObject({ id: z.string().max(200).describe('As the API gave it') });
+const page = {
+  cursor: z
+    .string()
+    .regex(/^\d{1,15}$/, 'a cursor is the "next" of the page before')
+    .transform(Number)
+    .optional()
+    .describe('The "next" of the page before'),
+  limit: queryNumber('limit', 1, 100).default(50),
+};
+const top = queryNumber('top', 1, 100).default(10);
+
+/** The rows of the API in the order in which its description lists them. */
+export function apiRoutes({ store, scheduler, compute, description }: Studio): Route[] {
+  const requireModel = (name: string): ModelView => {
+    const encoders = description().models.filter(({ kind }) => kind === 'encoder');
+    const model = encoders.find((candidate) => candidate.name === name);
+    if (!model) {
+      const known = encoders.map((candidate) => candidate.name).join(', ');
+      throw new Problem(
+        400,
+        'unknown_model',
+        `there is no model ${JSON.stringify(name)}: choose one of ${known || 'those that you import'}`,
+      );
+    }
+    if (!model.ready) throw new Problem(400, 'model_not_ready', `the model ${name} is not ready: GET /api/models says which are`);
+    return model;
+  };
+
+  const requirePossible = (job: Job) => {
+    const { channels } = requireModel(job.model);
+    const beyond = job.neurons.find(({ unit }) => Number(unit.slice(4)) >= channels);
+    if (beyond)
+      throw new Problem(
+        400,
+        'unknown_neuron',
+        `${job.model} has no neuron ${beyond.unit}: its neurons are LLP-0 to LLP-${channels - 1}`,
+      );
+    if (job.init !== undefined && !isKnownPicture(store, job.init))
+      throw new Problem(
+        400,
+        'unknown_image',
+        `there is no picture ${job.init.slice(0, 12)}...: upload it with POST /api/images first`,
+      );
+  };
+
+  const requireRoom = () => {
+    const { queued = 0, running = 0, canceling = 0 } = countJobsByStatus(store);
+    if (queued + running + canceling >= queueLimit)
+      throw new Problem(429, 'queue_full', `${queueLimit} jobs wait already: cancel some or try again later`, undefined, {
+        'Retry-After': '30',
+      });
+  };
+
+  const missing = (what: string, id: string) =>
+    new Problem(404, 'not_found', `there is no ${what} ${JSON.stringify(id)}: it was deleted or never was`);
+
+  return [
+    route({
+      method: 'post',
+      path: '/api/jobs',
+      summary: 'Imagine a text: puts a job at the end of the queue',
+      headers: {
+        'Idempotency-Key': {
+          description: 'Up to 200 printable characters; the same key with the same job gives the same job again',
+        },
+      },
+      body: jobRequest,
+      answers: {
+        201: { description: 'The job', schema: views.jobView },
+        409: { description: 'The key was used for another job', schema: views.errorBody },
+        429: { description: 'The queue is full', schema: views.errorBody },
+      },
+      handle({ body, request }) {
+        const key = request.get('Idempotency-Key');
+        if (key !== undefined && !/^[\x21-\x7e]{1,200}$/.test(key))
+          throw new Problem(
+            400,
+            'invalid_request',
+            'the Idempotency-Key must be 1 to 200 printable ASCII characters without spaces',
+          );
+        const before = key === undefined ? undefined : findJobByKey(store, key);
+        if (before) {
+          if (JSON.stringify(before.job) !== JSON.stringify(body))
+            throw new Problem(409, 'idempotency_conflict', 'this Idempotency-Key was used for another job: take a new one');
+          return { status: 201, json: scheduler.find(before.id) };
+        }
+        requirePossible(body);
+        requireRoom();
+        const view = scheduler.create(body, key);
+        return { status: 201, json: view, headers: { Location: `/api/jobs/${view.id}` } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/jobs',
+      summary: 'Jobs, newest first',
+      query: z.strictObject({ status: statusList().optional(), ...page }),
+      answers: { 200: { description: 'A page of jobs', schema: views.jobPage } },
+      handle({ query: { status, cursor, limit } }) {
+        const records = listJobs(store, { statuses: status, before: cursor, limit: limit + 1 });
+        return { json: { jobs: scheduler.views(records.slice(0, limit)), next: nextCursor(records, limit) } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/jobs/:id',
+      summary: 'One job',
+      params: idParams,
+      answers: { 200: { description: 'The job', schema: views.jobView } },
+      handle({ params: { id } }) {
+        const view = scheduler.find(id);
+        if (!view) throw missing('job', id);
+        return { json: view };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/api/jobs/:id',
+      summary: 'Cancel one job: a waiting one at once, a running one between two steps',
+      params: idParams,
+      answers: {
+        202: { description: 'The job, canceled or canceling', schema: views.jobView },
+        409: { description: 'The job has already finished', schema: views.errorBody },
+      },
+      handle({ params: { id } }) {
+        const view = scheduler.cancel(id);
+        if (!view) throw missing('job', id);
+        if (view.status === 'succeeded' || view.status === 'failed')
+          throw new Problem(409, 'already_finished', `the job ${id} has already ${view.status}: there is nothing left to cancel`);
+        return { status: 202, json: view };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/results',
+      summary: 'Finished pictures, newest first',
+      query: z.strictObject(page),
+      answers: { 200: { description: 'A page of results', schema: views.resultPage } },
+      handle({ query: { cursor, limit } }) {
+        const records = listResults(store, { before: cursor, limit: limit + 1 });
+        return { json: { results: records.slice(0, limit).map(resultView), next: nextCursor(records, limit) } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/results/:id',
+      summary: 'One finished picture: what made it and how it went',
+      params: idParams,
+      answers: { 200: { description: 'The result', schema: views.resultView } },
+      handle({ params: { id } }) {
+        const record = findResult(store, id);
+        if (!record) throw missing('result', id);
+        return { json: resultView(record) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/results/:id/image.png',
+      summary: 'The picture, with its parameters inside',
+      params: idParams,
+      query: z.strictObject({ download: z.enum(['0', '1'], 'download must be 0 or 1').default('0') }),
+      answers: { 200: { description: 'The picture', mime: 'image/png' } },
+      handle({ params: { id }, query: { download }, response }) {
+        const record = findResult(store, id);
+        if (!record) throw missing('result', id);
+        if (download === '1') response.attachment(`reverie ${fileWords(record.job.text)} seed ${record.job.seed}.png`);
+        return sendBlob(response, store, record.image, 'image/png');
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/api/results/:id',
+      summary: 'Delete a finished picture',
+      params: idParams,
+      answers: { 204: { description: 'Deleted' } },
+      async handle({ params: { id }, response }) {
+        if (!(await deleteResult(store, id))) throw missing('result', id);
+        response.status(204).end();
+        return undefined;
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/api/images',
+      summary: 'Upload a picture to begin from; it is decoded and kept as a PNG without metadata',
+      body: 'picture',
+      answers: { 201: { description: 'Its id, for the init of a job', schema: views.uploaded } },
+      async handle({ body }) {
+        const picture = await readable(body);
+        const id = await keepImage(store, picture);
+        return {
+          status: 201,
+          json: { id, width: picture.width, height: picture.height },
+          headers: { Location: `/api/images/${id}` },
+        };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/images/:id',
+      summary: 'An uploaded picture, or that of a result by its imageId',
+      params: idParams,
+      answers: { 200: { description: 'The picture', mime: 'image/png' } },
+      handle({ params: { id }, response }) {
+        if (!contentId.test(id) || !isKnownPicture(store, id)) throw missing('picture', id);
+        return sendBlob(response, store, id, 'image/png');
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/models',
+      summary: 'The models on this machine and the device that runs them',
+      answers: { 200: { description: 'Models and device', schema: views.modelList } },
+      handle: () => ({ json: { models: description().models, device: description().device } }),
+    }),
+    route({
+      method: 'get',
+      path: '/api/concepts',
+      summary: 'The visual concepts nearest to a text',
+      query: z.strictObject({ text: lineOfText('text'), top, model: modelName.default('brivl-nano') }),
+      answers: { 200: { description: 'Concepts, nearest first', schema: views.conceptList } },
+      async handle({ query: { text, top, model } }) {
+        requireModel(model);
+        return { json: await compute.request('conceptsOfText', { model, text, top }) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/api/concepts',
+      summary: 'The visual concepts nearest to a picture',
+      query: z.strictObject({ top, model: modelName.default('brivl-nano') }),
+      body: 'picture',
+      answers: { 200: { description: 'Concepts, nearest first', schema: views.conceptList } },
+      async handle({ query: { top, model }, body }) {
+        requireModel(model);
+        const { png } = await readable(body);
+        const { concepts } = await compute.request('conceptsOfImage', { model, image: png, top });
+        return { json: { concepts, notices: [] } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/embed',
+      summary: 'The embedding of a text, of length 1',
+      query: z.strictObject({ text: lineOfText('text'), model: modelName.default('brivl-nano') }),
+      answers: { 200: { description: 'The embedding', schema: views.embedding } },
+      async handle({ query: { text, model } }) {
+        requireModel(model);
+        const { embedding, notices } = await compute.request('embedText', { model, text });
+        return { json: { model, embedding: [...embedding], notices } };
+      },
+    }),
+  ];
+}
+
+/** A number in a query. @throws (in validation) for anything but plain decimal digits. */
+function queryNumber(name: string, min: number, max: number) {
+  return z
+    .string()
+    .regex(/^\d{1,9}$/, `the ${name} must be a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(min, `the ${name} must be at least ${min}`).max(max, `the ${name} must be at most ${max}`));
+}
+
+function statusList() {
+  const known: ReadonlySet<string> = new Set(jobStatuses);
+  return z
+    .string()
+    .refine(
+      (text) => text.split(',').every((status) => known.has(status)),
+      `the status must be one or more of ${jobStatuses.join(', ')}, with commas`,
+    )
+    .transform((text) => text.split(',') as JobStatus[]);
+}
+
+/** `next` when there is more than a page; lists ask for one row beyond it. */
+const nextCursor = (records: { seq: number }[], limit: number): string | null =>
+  records.length > limit ? String(records[limit - 1].seq) : null;
+
+async function readable(body: Buffer | undefined) {
+  if (!Buffer.isBuffer(body))
+    throw new Problem(400, 'unreadable_picture', 'the request has no body: send the bytes of a PNG, JPEG or WebP file');
+  try {
+    return await reencodeUpload(body);
+  } catch (error) {
+    if (error instanceof UnreadablePicture) throw new Problem(400, 'unreadable_picture', error.message);
+    throw error;
+  }
+}
+
+/** The stored file: it never changes, so it may be cached for good. */
+function sendBlob(response: Response, store: Store, id: string, mime: string): Promise<undefined> {
+  const file = store.blobs.pathOf(id);
+  response.set({ 'Content-Type': mime, ETag: `"${id}"` });
+  // Relative to its folder, so that a DATA_DIR with a dot in its path is not mistaken for a hidden file.
+  const options = { root: path.dirname(file), maxAge: '1y', immutable: true, cacheControl: true } as const;
+  return new Promise((resolve, reject) => {
+    response.sendFile(path.basename(file), options, (error?: Error) => {
+      if (error && !response.headersSent) {
+        response.removeHeader('Content-Disposition');
+        reject(error);
+      } else resolve(undefined);
+    });
+  });
+}
+
+/** The words of a text that may stand in a file name on every system; at most 60 characters. */
+const fileWords = (text: string) =>
+  [
+    ...text
+      .replace(/[\p{C}\\/:*?"<>|.%]/gu, ' ')
+      .replace(/\s+/g, ' ')
+      .trim(),
+  ]
+    .slice(0, 60)
+    .join('')
+    .trim() || 'picture';

@@ -1,0 +1,104 @@
+import { z } from 'zod';
+import type { ModelView } from '../compute/protocol.js';
+import {
+  job,
+  jobStatuses,
+  type Concept,
+  type CurvePoint,
+  type ErrorBody,
+  type JobView,
+  type Notice,
+  type ResultView,
+} from '../jobs/job.js';
+import type { DeviceState } from '../live/events.js';
+
+// The answers of the API as schemas, for its OpenAPI description. `satisfies` holds each to the type that the code uses.
+
+const time = z.int().describe('Milliseconds since 1970');
+const cosine = z.number().min(-1).max(1);
+
+export const concept = z.object({
+  wnid: z.string(),
+  word: z.string(),
+  zh: z.string().nullable(),
+  score: cosine,
+}) satisfies z.ZodType<Concept>;
+
+const notice = z.object({ code: z.string(), message: z.string() }) satisfies z.ZodType<Notice>;
+
+const curvePoint = z.object({ step: z.int(), cos: cosine, secondOpinion: cosine.optional() }) satisfies z.ZodType<CurvePoint>;
+
+export const jobView = z.object({
+  id: z.string(),
+  status: z.enum(jobStatuses),
+  job,
+  step: z.int(),
+  steps: z.int(),
+  cos: cosine.nullable(),
+  secondOpinion: cosine.nullable(),
+  textConcepts: z.array(concept),
+  notices: z.array(notice),
+  error: z.string().nullable(),
+  resultId: z.string().nullable(),
+  position: z.int().describe('Jobs that run before this one; 0 for the running one'),
+  createdAt: time,
+  startedAt: time.nullable(),
+  finishedAt: time.nullable(),
+}) satisfies z.ZodType<JobView>;
+
+export const resultView = z.object({
+  id: z.string(),
+  jobId: z.string(),
+  job,
+  model: z.object({ name: z.string(), hash: z.string() }),
+  device: z.string(),
+  width: z.int(),
+  height: z.int(),
+  cos: cosine,
+  secondOpinion: cosine.nullable(),
+  textConcepts: z.array(concept),
+  pictureConcepts: z.array(concept),
+  secondOpinionConcepts: z.array(concept),
+  curve: z.array(curvePoint),
+  seconds: z.number(),
+  notices: z.array(notice),
+  imageId: z.string(),
+  imageUrl: z.string(),
+  createdAt: time,
+}) satisfies z.ZodType<ResultView>;
+
+const model = z.object({
+  name: z.string(),
+  kind: z.enum(['encoder', 'generator']),
+  description: z.string(),
+  hash: z.string(),
+  parameters: z.int(),
+  bytes: z.int(),
+  inputSize: z.int(),
+  embed: z.int(),
+  channels: z.int(),
+  ready: z.boolean(),
+}) satisfies z.ZodType<ModelView>;
+
+const device = z.object({
+  device: z.string(),
+  available: z.array(z.string()),
+  notice: z.string().nullable(),
+}) satisfies z.ZodType<DeviceState>;
+
+const next = z.string().nullable().describe('The cursor of the next page, null on the last');
+
+export const jobPage = z.object({ jobs: z.array(jobView), next });
+export const resultPage = z.object({ results: z.array(resultView), next });
+export const modelList = z.object({ models: z.array(model), device });
+export const conceptList = z.object({ concepts: z.array(concept), notices: z.array(notice) });
+export const embedding = z.object({ model: z.string(), embedding: z.array(z.number()), notices: z.array(notice) });
+export const uploaded = z.object({ id: z.string(), width: z.int(), height: z.int() });
+
+export const errorBody = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    issues: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  }),
+}) satisfies z.ZodType<ErrorBody>;

@@ -1,0 +1,43 @@
+import type { Progress } from '../compute/protocol.js';
+import type { Frame } from '../live/events.js';
+import { previewFile } from '../store/picture.js';
+
+export type StepProgress = Extract<Progress, { kind: 'step' }>;
+
+/**
+ * Turns the pictures of steps into frames, in order. While one is encoded, a newer picture takes the place of the one that waits;
+ * a picture that finds nothing before it is always encoded.
+ */
+export function startFrames(jobId: string, onFrame: (frame: Frame) => void) {
+  let waiting: StepProgress | undefined;
+  let encoding: Promise<void> | undefined;
+  let isClosed = false;
+
+  const drain = async () => {
+    while (waiting) {
+      const { step, steps, cos, secondOpinion, concepts, stepsPerSecond, secondsLeft, ...picture } = waiting;
+      waiting = undefined;
+      const told = { ...(secondOpinion !== undefined && { secondOpinion }), ...(concepts && { concepts }) };
+      try {
+        const data = await previewFile(picture);
+        onFrame({ jobId, step, steps, cos, ...told, stepsPerSecond, secondsLeft, mime: 'image/webp', data });
+      } catch (error) {
+        console.error(`the frame of job ${jobId} at step ${step} was not made: ${String(error)}`);
+      }
+    }
+    encoding = undefined;
+  };
+
+  return {
+    offer(progress: StepProgress) {
+      if (isClosed) return;
+      waiting = progress;
+      encoding ??= drain();
+    },
+    /** Encodes what still waits and resolves; later pictures are ignored. */
+    async close() {
+      isClosed = true;
+      await encoding;
+    },
+  };
+}

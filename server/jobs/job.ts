@@ -1,0 +1,210 @@
+import { z } from 'zod';
+
+/** Bounds of a job, shared by the page, the command line and the server. `textCharacters` counts Unicode characters; `side` is in pixels. */
+export const limits = { textCharacters: 500, side: { min: 64, max: 1024 }, steps: 2000, views: 64, seed: 0xffffffff } as const;
+
+export const parametrizations = ['fourier', 'pixels', 'maco'] as const;
+export const objectives = ['dot-cos', 'cos', 'spherical'] as const;
+export const optimizers = ['adam', 'nadam', 'sgd'] as const;
+export const schedules = ['constant', 'cosine', 'warmup-cosine'] as const;
+
+/** A content address: the SHA-256 of a stored file's bytes, in lower-case hexadecimal. */
+export const contentId = /^[0-9a-f]{64}$/;
+
+/** One line that a tower can read: NFC, trimmed, no control characters, something visible in it. Emoji are text. */
+export function lineOfText(what: string) {
+  return z
+    .string({
+      error: (issue) => (issue.input === undefined ? `the ${what} is missing: write a concept or a line of a poem` : undefined),
+    })
+    .transform((text) => text.normalize('NFC').trim())
+    .pipe(
+      z
+        .string()
+        .refine((text) => !/^[\p{Cf}\p{Z}]*$/u.test(text), {
+          error: `the ${what} is empty: write a concept or a line of a poem`,
+          abort: true,
+        })
+        .refine((text) => text.length <= limits.textCharacters || [...text].length <= limits.textCharacters, {
+          error: `the ${what} must be at most ${limits.textCharacters} characters: shorten it`,
+          abort: true,
+        })
+        .refine((text) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u.test(text), {
+          error: `the ${what} has control characters or line breaks: remove them`,
+        }),
+    );
+}
+
+const wholeNumber = (what: string, min: number, max: number, unit = '') =>
+  z
+    .number(`the ${what} must be a number`)
+    .int(`the ${what} must be a whole number${unit}`)
+    .min(min, `the ${what} must be at least ${min}${unit}`)
+    .max(max, `the ${what} must be at most ${max}${unit}`);
+
+const finite = (what: string, min: number, max: number) =>
+  z
+    .number(`the ${what} must be a number from ${min} to ${max}`)
+    .min(min, `the ${what} must be at least ${min}`)
+    .max(max, `the ${what} must be at most ${max}`);
+
+const choice = <const Values extends readonly [string, ...string[]]>(what: string, values: Values) =>
+  z.enum(values, `the ${what} must be ${values.length > 1 ? 'one of ' : ''}${values.join(', ')}`);
+
+const side = (name: string) => wholeNumber(name, limits.side.min, limits.side.max, ' pixels');
+
+/** A text with a weight: 1 is the strength of the main text, a negative weight pushes the picture away. */
+export const weightedText = z.strictObject({
+  text: lineOfText('weighted text'),
+  weight: finite('weight of a text', -10, 10),
+});
+
+/** A constraint on one unit: `LLP-108` with a weight in standard deviations of the channel. */
+export const neuronConstraint = z.strictObject({
+  unit: z.string().regex(/^LLP-\d{1,5}$/, 'a neuron is written LLP-k, k counting from 0, for example LLP-108'),
+  weight: finite('weight of a neuron', -100, 100),
+});
+
+export const modelName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'a model is named by lower-case letters, digits, dots and dashes: see GET /api/models');
+
+/** The normalised job. Together with the model's hash it determines the result to the byte. */
+export const job = z.strictObject({
+  text: lineOfText('text'),
+  weighted: z.array(weightedText).max(8, 'there can be at most 8 weighted texts').default([]),
+  negative: z.array(lineOfText('negative text')).max(8, 'there can be at most 8 negative texts').default([]),
+  neurons: z.array(neuronConstraint).max(16, 'there can be at most 16 neurons').default([]),
+  method: choice('method', ['feavis']).default('feavis'),
+  parameters: choice('parameters', parametrizations).default('fourier'),
+  objective: choice('objective', objectives).default('dot-cos'),
+  totalVariation: finite('total variation', 0, 10).default(0),
+  optimizer: choice('optimizer', optimizers).optional(),
+  learningRate: z
+    .number('the learning rate must be a number above 0')
+    .positive('the learning rate must be above 0')
+    .max(100, 'the learning rate must be at most 100')
+    .optional(),
+  schedule: choice('schedule', schedules).default('constant'),
+  model: modelName.default('brivl-nano'),
+  width: side('width').default(224),
+  height: side('height').default(224),
+  steps: wholeNumber('number of steps', 1, limits.steps).default(120),
+  views: wholeNumber('number of views', 1, limits.views).default(8),
+  seed: wholeNumber('seed', 0, limits.seed).default(1),
+  init: z
+    .string()
+    .regex(contentId, 'init must be the id of an uploaded image (POST /api/images) or the imageId of a result')
+    .optional(),
+});
+
+const sizeForm = 'the size must be a number of pixels or "WIDTHxHEIGHT", for example "320x224"';
+const canvasSize = z
+  .union([side('size'), z.string().regex(/^\d{1,6}([x×*]\d{1,6})?$/i, sizeForm)], sizeForm)
+  .transform((size) => {
+    const [width, height = width] = String(size).split(/[x×*]/i).map(Number);
+    return { width, height };
+  })
+  .pipe(z.object({ width: side('width in size'), height: side('height in size') }));
+
+/**
+ * What a person asks for. Every field but `text` has a default. Beside the fields of a job it takes `size` (`224` or `"320x224"`) in
+ * place of `width` and `height`, and one negative text without the list around it.
+ */
+export const jobRequest = z
+  .strictObject({
+    ...job.shape,
+    negative: z.union([lineOfText('negative text'), job.shape.negative], 'negative must be a text or a list of texts').default([]),
+    width: side('width').optional().describe('Pixels; 224 when neither width nor size is given'),
+    height: side('height').optional().describe('Pixels; 224 when neither height nor size is given'),
+    size: canvasSize.optional().describe('Pixels: one number for a square, or "WIDTHxHEIGHT"'),
+  })
+  .superRefine(({ size, width, height }, context) => {
+    if (size && (width !== undefined || height !== undefined))
+      context.addIssue({ code: 'custom', path: ['size'], message: 'give either size or width and height, not both' });
+  })
+  .transform(({ size, negative, width, height, ...rest }): z.input<typeof job> => ({
+    ...rest,
+    negative: typeof negative === 'string' ? [negative] : negative,
+    width: size?.width ?? width ?? 224,
+    height: size?.height ?? height ?? 224,
+  }))
+  // Equal jobs have equal JSON, whatever order they were asked for in.
+  .pipe(job);
+
+export type JobRequest = z.input<typeof jobRequest>;
+export type Job = z.output<typeof job>;
+
+/** A job as it was stored, possibly by an earlier version: fields that came later take their defaults. */
+export const storedJob = z.object(job.shape);
+
+export const jobStatuses = ['queued', 'running', 'canceling', 'succeeded', 'failed', 'canceled'] as const;
+export type JobStatus = (typeof jobStatuses)[number];
+
+/** A visual concept and how near it is (cosine in the model's joint space). `zh` is null until the Chinese names exist. */
+export interface Concept {
+  wnid: string;
+  word: string;
+  zh: string | null;
+  score: number;
+}
+
+/** Something a person should know that did not stop the job (text cut, unknown characters, device fell back). */
+export interface Notice {
+  code: string;
+  message: string;
+}
+
+/** A job as the API tells it. Times are milliseconds since 1970. */
+export interface JobView {
+  id: string;
+  status: JobStatus;
+  job: Job;
+  step: number;
+  steps: number;
+  cos: number | null;
+  secondOpinion: number | null;
+  /** Nearest concepts of the text, known before the first step. */
+  textConcepts: Concept[];
+  notices: Notice[];
+  error: string | null;
+  resultId: string | null;
+  /** Jobs that run before this one; 0 for the running one. */
+  position: number;
+  createdAt: number;
+  startedAt: number | null;
+  finishedAt: number | null;
+}
+
+/** One point of the curves: cos to the text by the imagining model, and by the second opinion where it was asked. */
+export interface CurvePoint {
+  step: number;
+  cos: number;
+  secondOpinion?: number;
+}
+
+/** A finished picture. `imageUrl` serves the PNG, whose bytes are also the last live frame. */
+export interface ResultView {
+  id: string;
+  jobId: string;
+  job: Job;
+  model: { name: string; hash: string };
+  device: string;
+  width: number;
+  height: number;
+  cos: number;
+  secondOpinion: number | null;
+  textConcepts: Concept[];
+  pictureConcepts: Concept[];
+  secondOpinionConcepts: Concept[];
+  curve: CurvePoint[];
+  seconds: number;
+  notices: Notice[];
+  imageId: string;
+  imageUrl: string;
+  createdAt: number;
+}
+
+export interface ErrorBody {
+  error: { code: string; message: string; issues?: { path: string; message: string }[] };
+}

@@ -1,0 +1,113 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { eq } from 'drizzle-orm';
+import { contentId } from '../jobs/job.js';
+import * as schema from './schema.js';
+import type { Database } from './store.js';
+
+/** Files by content: written once, never changed, removed when no row refers to them. */
+export interface Blobs {
+  /**
+   * Writes the bytes (atomically, on the disk when it resolves) and, in one transaction with the file's own row, runs `claim`,
+   * which stores the row that refers to it. Equal bytes are one file.
+   */
+  put<Claimed>(bytes: Uint8Array, mime: string, claim: (id: string) => Claimed): Promise<Claimed>;
+  /** @throws Error when there is no such file. */
+  read(id: string): Promise<Buffer>;
+  /** Absolute path of the file of a well-formed id; it need not exist. @throws Error for anything that is not a content id. */
+  pathOf(id: string): string;
+  mimeOf(id: string): string | undefined;
+  /** Removes the file unless a row still refers to it. */
+  release(id: string): Promise<void>;
+  /** Removes files that a crash left without a row. */
+  sweep(): Promise<void>;
+  /** Resolves when every write that was asked for has ended. */
+  settled(): Promise<void>;
+}
+
+export function openBlobs(db: Database, folder: string): Blobs {
+  // Writes and removals take turns: a removal between a file's write and its claim would leave a row without a file.
+  let turn: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(work);
+    turn = mine.catch(() => undefined);
+    return mine;
+  };
+
+  const pathOf = (id: string) => {
+    if (!contentId.test(id)) throw new Error(`${JSON.stringify(id.slice(0, 80))} is not a content id`);
+    return path.join(folder, id.slice(0, 2), id);
+  };
+
+  const isReferred = (id: string) => {
+    try {
+      db.delete(schema.blobs).where(eq(schema.blobs.id, id)).run();
+      return false;
+    } catch (error) {
+      if (error instanceof Error && /FOREIGN KEY/.test(`${error.message} ${String(error.cause)}`)) return true;
+      throw error;
+    }
+  };
+
+  return {
+    pathOf,
+    put: (bytes, mime, claim) =>
+      inTurn(async () => {
+        const id = createHash('sha256').update(bytes).digest('hex');
+        const known = db.select({ id: schema.blobs.id }).from(schema.blobs).where(eq(schema.blobs.id, id)).get();
+        if (!known) await writeDurably(pathOf(id), bytes);
+        return db.transaction((transaction) => {
+          transaction
+            .insert(schema.blobs)
+            .values({ id, mime, bytes: bytes.length, createdAt: Date.now() })
+            .onConflictDoNothing()
+            .run();
+          return claim(id);
+        });
+      }),
+    read: (id) => readFile(pathOf(id)),
+    mimeOf: (id) => db.select({ mime: schema.blobs.mime }).from(schema.blobs).where(eq(schema.blobs.id, id)).get()?.mime,
+    release: (id) =>
+      inTurn(async () => {
+        if (!isReferred(id)) await rm(pathOf(id), { force: true });
+      }),
+    sweep: () =>
+      inTurn(async () => {
+        await mkdir(folder, { recursive: true });
+        const known = new Set(
+          db
+            .select({ id: schema.blobs.id })
+            .from(schema.blobs)
+            .all()
+            .map((row) => row.id),
+        );
+        for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
+          if (entry.isFile() && !known.has(entry.name)) await rm(path.join(entry.parentPath, entry.name), { force: true });
+      }),
+    async settled() {
+      await turn;
+    },
+  };
+}
+
+/** The file is either absent or whole, also after a power cut: write beside it, sync, rename, sync the folder. */
+async function writeDurably(file: string, bytes: Uint8Array): Promise<void> {
+  const folder = path.dirname(file);
+  await mkdir(folder, { recursive: true });
+  const draft = `${file}.${randomBytes(6).toString('hex')}.part`;
+  const handle = await open(draft, 'wx', 0o600);
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(draft, file);
+  const directory = await open(folder, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

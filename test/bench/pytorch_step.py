@@ -1,0 +1,119 @@
+"""The default FeaVis step in PyTorch eager, for `npm run bench`: same network, same work, two threads.
+
+Draws the picture from a Fourier spectrum, cuts views by the same interpolation matrices, runs EfficientNet-Lite0, takes
+-(dot * max(.1, cos)), back-propagates to the spectrum and moves it with Adam.
+
+Usage: python pytorch_step.py image.safetensors VIEWS SIZE THREADS
+Prints `ready`, then for each line on stdin makes one step (`step`) or one forward pass (`forward`) and prints its seconds.
+Needs torch (2.13.0 was used); nothing else of the project.
+"""
+
+import json
+import math
+import struct
+import sys
+import time
+
+import torch
+from torch.nn import functional as F
+
+path, views, size, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+torch.set_num_threads(threads)
+torch.manual_seed(1)
+
+
+def read_safetensors(file: str) -> dict[str, torch.Tensor]:
+    """Every F16 and F32 tensor of a safetensors file, as float32."""
+    raw = open(file, "rb").read()
+    (length,) = struct.unpack("<Q", raw[:8])
+    kinds = {"F16": torch.float16, "F32": torch.float32}
+    tensors = {}
+    for name, entry in json.loads(raw[8 : 8 + length]).items():
+        if name == "__metadata__" or entry["dtype"] not in kinds:
+            continue
+        start, end = (8 + length + offset for offset in entry["data_offsets"])
+        flat = torch.frombuffer(bytearray(raw[start:end]), dtype=kinds[entry["dtype"]])
+        tensors[name] = flat.reshape(entry["shape"]).float()
+    return tensors
+
+
+weights = read_safetensors(path)
+STAGES = [(1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1)]  # (blocks, stride of the first) of EfficientNet-Lite0
+
+
+def conv(x: torch.Tensor, name: str, stride: int = 1, groups: int = 1) -> torch.Tensor:
+    w, b = (weights[f"imgencoder.backbone.{name}.{part}"] for part in ("weight", "bias"))
+    kernel = w.shape[-1]
+    pads = []
+    for n in (x.shape[3], x.shape[2]):
+        total = max((math.ceil(n / stride) - 1) * stride + kernel - n, 0)
+        pads += [total // 2, total - total // 2]
+    if pads[0] == pads[1] and pads[2] == pads[3]:
+        return F.conv2d(x, w, b, stride=stride, padding=pads[0], groups=groups)
+    return F.conv2d(F.pad(x, pads), w, b, stride=stride, groups=groups)
+
+
+def project(pictures: torch.Tensor) -> torch.Tensor:
+    """[V, 3, S, S] in [0, 1] -> [V, 384] before the norm."""
+    x = F.relu6(conv((pictures - 127 / 255) / (128 / 255), "conv_stem", 2))
+    for stage, (blocks, stride) in enumerate(STAGES):
+        for i in range(blocks):
+            key, before = f"blocks.{stage}.{i}", x
+            if stage:
+                x = F.relu6(conv(x, f"{key}.conv_pw"))
+            x = F.relu6(conv(x, f"{key}.conv_dw", stride if i == 0 else 1, x.shape[1]))
+            x = conv(x, f"{key}.conv_pwl" if stage else f"{key}.conv_pw")
+            if x.shape == before.shape:
+                x = x + before
+    features = F.relu6(conv(x, "conv_head")).mean((2, 3))
+    head = "imgencoder.learnable.imgFC.fc1"
+    return F.linear(features, weights[f"{head}.weight"], weights[f"{head}.bias"])
+
+
+def crop_matrices() -> tuple[torch.Tensor, torch.Tensor]:
+    """Bilinear interpolation matrices of random square crops: [V * S, H] and [V, W, S]."""
+    both = []
+    for _ in range(2):
+        side = torch.empty(views, 1, 1).uniform_(0.4, 1) * size
+        start = torch.rand(views, 1, 1) * (size - side)
+        centre = start + (torch.arange(size).view(1, size, 1) + 0.5) * side / size - 0.5
+        both.append((1 - (torch.arange(size).view(1, 1, size) - centre).abs()).clamp(min=0))
+    return both[0].reshape(views * size, size), both[1].transpose(1, 2).contiguous()
+
+
+half = size // 2 + 1
+radius = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None])
+scale = size / radius.clamp(min=1 / size) / 4
+colour = torch.tensor([[0.562829, 0.194825, 0.043295], [0.584476, 0, -0.108236], [0.584476, -0.194825, 0.064942]])
+spectrum = (torch.randn(2, 3, size, half) * 0.01).requires_grad_()
+optimizer = torch.optim.Adam([spectrum], lr=0.05)
+rows, columns = crop_matrices()
+noise = torch.randn(views, 3, size, size) * 0.05
+brightness = torch.empty(views, 1, 1, 1).uniform_(-0.1, 0.1)
+text = F.normalize(torch.randn(384), dim=0)
+
+
+def loss() -> torch.Tensor:
+    plane = torch.fft.irfft2(torch.complex(spectrum[0], spectrum[1]) * scale, s=(size, size))
+    picture = torch.sigmoid((colour @ plane.reshape(3, -1)).reshape(3, size, size))
+    crops = ((rows @ picture).reshape(3, views, size, size) @ columns).transpose(0, 1)
+    projected = project(crops + noise + brightness)
+    dot = projected @ text
+    return -(dot * (dot / projected.norm(dim=1)).clamp(min=0.1)).mean()
+
+
+def step() -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss().backward()
+    optimizer.step()
+
+
+print("ready", flush=True)
+for line in sys.stdin:
+    begun = time.perf_counter()
+    if line.strip() == "step":
+        step()
+    else:
+        with torch.no_grad():
+            loss()
+    print(time.perf_counter() - begun, flush=True)

@@ -1,0 +1,461 @@
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import sharp from 'sharp';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { buildPage, launchBrowser } from './browser.js';
+import { startScriptedServer, type ScriptedServer } from './scripted-server.js';
+
+let browser: Browser;
+let server: ScriptedServer;
+let context: BrowserContext;
+/** What the browser complained of: errors of scripts, of the content security policy, of loading. */
+let complaints: string[];
+
+beforeAll(async () => {
+  const clientFolder = await buildPage();
+  [browser, server] = await Promise.all([launchBrowser(), startScriptedServer({ clientFolder, stepTime: 8, frameEvery: 2 })]);
+});
+afterAll(async () => {
+  await browser?.close();
+  await server?.close();
+});
+afterEach(async () => {
+  server.hold(false);
+  await context.close();
+});
+
+interface Visit {
+  locale?: string;
+  path?: string;
+  phone?: boolean;
+}
+
+async function visit({ locale = 'en-GB', path = '/', phone = false }: Visit = {}): Promise<Page> {
+  complaints = [];
+  context = await browser.newContext({
+    locale,
+    viewport: phone ? { width: 390, height: 844 } : { width: 1400, height: 880 },
+    ...(phone ? { hasTouch: true, isMobile: true } : {}),
+  });
+  const page = await context.newPage();
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(error.message));
+  await page.goto(server.url + path);
+  return page;
+}
+
+const line = (page: Page) => page.getByRole('textbox', { name: /What to imagine|想象什么/ });
+const figure = (page: Page) => page.locator('figure');
+
+async function imagine(page: Page, text: string): Promise<void> {
+  await line(page).fill(text);
+  await line(page).press('Enter');
+}
+
+/** How many different brightnesses a 16 x 16 drawing of the stage has, and their mean difference from the middle: 0 while nothing is drawn. */
+const structure = (page: Page) =>
+  page.evaluate<number>(`(() => {
+    const stage = document.querySelector('figure canvas[role=img]');
+    const small = Object.assign(document.createElement('canvas'), { width: 16, height: 16 });
+    const context = small.getContext('2d');
+    context.drawImage(stage, 0, 0, 16, 16);
+    const { data } = context.getImageData(0, 0, 16, 16);
+    const light = Array.from({ length: 256 }, (_, at) => data[at * 4] + data[at * 4 + 1] + data[at * 4 + 2]);
+    const mean = light.reduce((a, b) => a + b) / 256;
+    return light.reduce((sum, one) => sum + Math.abs(one - mean), 0) / 256;
+  })()`);
+
+const status = (page: Page, wanted: string) => page.locator(`figure[data-status=${wanted}]`).waitFor();
+const steps = async (page: Page) => Number(await figure(page).getAttribute('data-step'));
+
+const reached = (page: Page, step: number) => expect.poll(() => steps(page), { timeout: 20_000 }).toBeGreaterThan(step);
+
+describe('the page', () => {
+  test.each([
+    ['en-GB', 'en', 'A word, or a line of a poem', 'a castle in the clouds'],
+    ['zh-CN', 'zh', '一个词，或一句诗', '云中的城堡'],
+  ])('speaks the language of the browser (%s)', async (locale, lang, hint, example) => {
+    const page = await visit({ locale });
+    await page.getByPlaceholder(hint).waitFor();
+    expect(await page.getAttribute('html', 'lang')).toBe(lang);
+    await page.getByRole('button', { name: example }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('switches the language and remembers it', async () => {
+    const page = await visit();
+    await page.getByRole('button', { name: '中文' }).click();
+    await page.getByPlaceholder('一个词，或一句诗').waitFor();
+    await page.reload();
+    await page.getByPlaceholder('一个词，或一句诗').waitFor();
+  });
+
+  test('switches to rice paper and remembers it', async () => {
+    const page = await visit();
+    await page.getByRole('button', { name: 'Paper' }).click();
+    await page.reload();
+    await page.getByRole('button', { name: 'Darkroom' }).waitFor();
+    expect(await page.getAttribute('html', 'data-theme')).toBe('light');
+  });
+
+  test('says what the text calls up while it is being written', async () => {
+    const page = await visit();
+    await line(page).pressSequentially('time');
+    await page.getByText('hourglass').waitFor();
+    expect(await page.getByText('.64').count()).toBe(1);
+  });
+
+  test('draws what arrives: Enter, frames, done, download', async () => {
+    const page = await visit();
+    await imagine(page, 'a castle in the clouds');
+    await status(page, 'running');
+    expect(new URL(page.url()).pathname).toMatch(/^\/jobs\/job-/);
+    await reached(page, 20);
+    const early = await structure(page);
+    expect(early).toBeGreaterThan(0);
+    const progress = page.getByText(/\d+ \/ 120 steps/);
+    expect(await progress.count()).toBe(1);
+    await page.getByText('steps/s').waitFor();
+    await page.getByText(/\d s left/).waitFor();
+    await page.getByText('second opinion').waitFor();
+
+    await status(page, 'succeeded');
+    expect(await steps(page)).toBe(120);
+    expect(await structure(page)).toBeGreaterThan(early);
+    const link = page.getByRole('link', { name: 'Download PNG' });
+    expect(await link.getAttribute('download')).toBe('a-castle-in-the-clouds-1.png');
+    const [download] = await Promise.all([page.waitForEvent('download'), link.click()]);
+    expect(await download.failure()).toBeNull();
+    await page.waitForURL('**/results/*');
+    expect(complaints).toEqual([]);
+  });
+
+  test('keeps a film that can be scrubbed while it runs', async () => {
+    const page = await visit();
+    await imagine(page, 'nature');
+    await reached(page, 40);
+    const film = page.getByRole('slider', { name: /Film strip/ });
+    const box = (await film.boundingBox())!;
+    await page.mouse.click(box.x + box.width * 0.1, box.y + box.height / 2);
+    expect(await steps(page)).toBeLessThan(20);
+    await page.waitForTimeout(300);
+    expect(await steps(page)).toBeLessThan(20);
+    await film.press('End');
+    await reached(page, 45);
+    await status(page, 'succeeded');
+  });
+
+  test('stops with Esc, and keeps what has formed', async () => {
+    const page = await visit();
+    await imagine(page, 'time');
+    await reached(page, 5);
+    await page.keyboard.press('Escape');
+    await status(page, 'canceled');
+    await page.getByText(/Stopped at step \d+/).waitFor();
+    expect(await structure(page)).toBeGreaterThan(0);
+    expect(await line(page).inputValue()).toBe('time');
+  });
+
+  test('re-attaches after a refresh', async () => {
+    const page = await visit();
+    await imagine(page, 'let life be beautiful like summer flowers');
+    await reached(page, 10);
+    server.hold(true);
+    const url = page.url();
+    await page.reload();
+    await status(page, 'running');
+    expect(page.url()).toBe(url);
+    expect(await line(page).inputValue()).toBe('let life be beautiful like summer flowers');
+    // The snapshot brings the latest frame, though no new one comes.
+    await reached(page, 10);
+    await expect.poll(() => structure(page)).toBeGreaterThan(0);
+    server.hold(false);
+    await status(page, 'succeeded');
+    await page.reload();
+    await status(page, 'succeeded');
+    await page.getByRole('link', { name: 'Download PNG' }).waitFor();
+  });
+
+  test('comes back by itself after a lost connection', async () => {
+    const page = await visit();
+    await imagine(page, 'nature');
+    await reached(page, 5);
+    await context.setOffline(true);
+    server.cut();
+    await page.getByText(/The connection is lost/).waitFor();
+    await context.setOffline(false);
+    await page.getByText(/The connection is lost/).waitFor({ state: 'detached' });
+    await status(page, 'succeeded');
+  });
+
+  test('an error says its sentence and keeps the text', async () => {
+    const page = await visit();
+    await imagine(page, 'hope !refuse');
+    await page.getByRole('alert').filter({ hasText: '200 jobs wait already: cancel some or try again later' }).waitFor();
+    expect(await line(page).inputValue()).toBe('hope !refuse');
+    await imagine(page, 'x'.repeat(600));
+    await page.getByRole('alert').filter({ hasText: 'at most 500 characters' }).waitFor();
+    expect(await line(page).inputValue()).toHaveLength(600);
+    await imagine(page, 'dream !break');
+    await status(page, 'failed');
+    await page.getByRole('alert').filter({ hasText: 'imagine the text again' }).waitFor();
+    expect(await line(page).inputValue()).toBe('dream !break');
+  });
+
+  test('an empty text is not sent, and says why', async () => {
+    const page = await visit();
+    const before = server.asked.length;
+    await line(page).press('Enter');
+    await page.getByRole('alert').waitFor();
+    expect(server.asked).toHaveLength(before);
+  });
+
+  test('several pictures are several jobs of consecutive seeds, switched by number', async () => {
+    const page = await visit();
+    const before = server.asked.length;
+    await line(page).fill('science');
+    await line(page).press('Shift+Enter');
+    await page.getByRole('list', { name: 'Pictures of this imagination' }).getByRole('button').nth(3).waitFor();
+    const asked = server.asked.slice(before);
+    expect(asked.map(({ seed }) => seed)).toEqual([1, 2, 3, 4]);
+    await line(page).blur();
+    await page.keyboard.press('3');
+    expect(await page.getByRole('button', { name: /^Seed 3, / }).getAttribute('aria-pressed')).toBe('true');
+    await page
+      .getByText(/Waits for \d pictures before it|Waits for the picture before it/)
+      .first()
+      .waitFor();
+    // Cancelling what waits leaves alone what runs.
+    await page.keyboard.press('Escape');
+    await status(page, 'canceled');
+    await page.keyboard.press('1');
+    await page.locator('figure:is([data-status=running], [data-status=succeeded])').waitFor();
+    for (const button of [2, 4]) {
+      await page.keyboard.press(String(button));
+      await page.keyboard.press('Escape');
+      await status(page, 'canceled');
+    }
+  });
+
+  test('settings reach the job, and only they change', async () => {
+    const page = await visit();
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByText('Phase only (MACO)').click();
+    await page.getByLabel('Steps', { exact: true }).fill('30');
+    await page.getByRole('button', { name: 'Add a text to move away from' }).click();
+    await page.getByLabel('Text to move away from', { exact: true }).fill('people');
+    await page.keyboard.press('Escape');
+    await page.getByRole('textbox', { name: 'Seed' }).fill('77');
+    await imagine(page, 'daisy');
+    await status(page, 'succeeded');
+    const job = server.asked.at(-1)!;
+    expect(job).toMatchObject({
+      text: 'daisy',
+      parameters: 'maco',
+      steps: 30,
+      negative: ['people'],
+      seed: 77,
+      width: 224,
+      views: 8,
+    });
+    // A typed seed stays.
+    expect(await page.getByRole('textbox', { name: 'Seed' }).inputValue()).toBe('77');
+  });
+
+  test('begins from a picture that is chosen, and from one that was imagined', async () => {
+    const page = await visit();
+    const red = await sharp({ create: { width: 1600, height: 1200, channels: 3, background: 'crimson' } })
+      .png()
+      .toBuffer();
+    await page.locator('input[type=file]').setInputFiles({ name: 'red.png', mimeType: 'image/png', buffer: red });
+    await page.getByText('Starts from red.png').waitFor();
+    await imagine(page, 'volcano');
+    await status(page, 'succeeded');
+    expect(server.asked.at(-1)!.init).toMatch(/^[0-9a-f]{64}$/);
+    await page.getByRole('button', { name: 'Continue' }).click();
+    await page.getByText('Starts from this picture', { exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Start from nothing again' }).click();
+    await page
+      .locator('input[type=file]')
+      .setInputFiles({ name: 'words.txt', mimeType: 'text/plain', buffer: Buffer.from('no picture') });
+    await page.getByRole('alert').filter({ hasText: 'not a picture' }).waitFor();
+  });
+
+  test('the gallery opens, repeats and deletes', async () => {
+    const page = await visit();
+    await imagine(page, 'gallery piece');
+    await status(page, 'succeeded');
+    await page.getByRole('link', { name: 'Gallery' }).click();
+    const piece = page.getByRole('listitem').filter({ hasText: 'gallery piece' });
+    await piece.waitFor();
+    await piece.getByRole('link', { name: /Open/ }).click();
+    await status(page, 'succeeded');
+    await page.goBack();
+    await piece.getByRole('button', { name: 'Another seed' }).click();
+    await status(page, 'running');
+    expect(server.asked.at(-1)).toMatchObject({ text: 'gallery piece', seed: 2 });
+    await status(page, 'succeeded');
+    await page.getByRole('link', { name: 'Gallery' }).click();
+    await piece.nth(1).waitFor();
+    const pieces = await piece.count();
+    await piece.first().getByRole('button', { name: 'Delete' }).click();
+    await piece.first().getByRole('button', { name: 'Delete' }).click();
+    await expect.poll(() => piece.count()).toBe(pieces - 1);
+  });
+
+  test('the models page says what is loaded and what it runs on', async () => {
+    const page = await visit({ path: '/models' });
+    await page.getByRole('heading', { name: /brivl-nano/ }).waitFor();
+    await page.getByText('How nano differs').waitFor();
+    expect(await page.getByText('CPU').count()).toBeGreaterThan(0);
+  });
+
+  test('a result that is gone says so', async () => {
+    const page = await visit({ path: '/results/nowhere' });
+    await page.getByRole('alert').filter({ hasText: 'not here' }).waitFor();
+  });
+});
+
+describe('by keyboard alone', () => {
+  test('everything on the page can be reached, and says what it is', async () => {
+    const page = await visit();
+    await line(page).focus();
+    const seen: string[] = [];
+    for (let press = 0; press < 40; press++) {
+      await page.keyboard.press('Tab');
+      const name = await page.evaluate<string>(`(() => {
+        const at = document.activeElement;
+        const label = at.getAttribute('aria-label') ?? at.labels?.[0]?.textContent ?? at.textContent;
+        return at === document.body ? '' : at.tagName + ': ' + label.trim().replace(/\\s+/g, ' ');
+      })()`);
+      if (name !== '') seen.push(name);
+    }
+    expect(seen.filter((name) => name.endsWith(': '))).toEqual([]);
+    for (const wanted of ['Imagine', 'From a picture', 'Seed', 'Roll another seed', 'More', 'nature', 'Gallery', 'Models', '中文'])
+      expect(
+        seen.some((name) => name.includes(wanted)),
+        `${wanted} in ${seen.join(' | ')}`,
+      ).toBe(true);
+  });
+
+  test('? lists the keys, letters act outside of text, and can be turned off', async () => {
+    const page = await visit();
+    await line(page).blur();
+    await page.keyboard.press('?');
+    const list = page.getByRole('dialog', { name: 'Keys' });
+    await list.waitFor();
+    await list.getByLabel('Single-letter keys').uncheck();
+    await page.keyboard.press('Escape');
+    await list.waitFor({ state: 'detached' });
+    await page.keyboard.press('g');
+    expect(new URL(page.url()).pathname).toBe('/');
+    await page.keyboard.press('?');
+    await list.getByLabel('Single-letter keys').check();
+    await page.keyboard.press('Escape');
+    await list.waitFor({ state: 'detached' });
+    await page.keyboard.press('g');
+    await page.waitForURL('**/gallery');
+    await page.keyboard.press('i');
+    await line(page).waitFor();
+    await line(page).fill('');
+    await page.keyboard.type('gm?');
+    expect(await line(page).inputValue()).toBe('gm?');
+    expect(new URL(page.url()).pathname).toBe('/');
+  });
+
+  test('ArrowUp brings back earlier lines, ArrowDown what was being written', async () => {
+    const page = await visit();
+    for (const text of ['first line', 'second line']) {
+      await imagine(page, text);
+      await status(page, 'running');
+      await page.keyboard.press('Escape');
+      await status(page, 'canceled');
+    }
+    await line(page).fill('third');
+    await line(page).press('Home');
+    await page.keyboard.press('ArrowUp');
+    expect(await line(page).inputValue()).toBe('second line');
+    await line(page).press('Home');
+    await page.keyboard.press('ArrowUp');
+    expect(await line(page).inputValue()).toBe('first line');
+    await line(page).press('End');
+    await page.keyboard.press('ArrowDown');
+    await line(page).press('End');
+    await page.keyboard.press('ArrowDown');
+    expect(await line(page).inputValue()).toBe('third');
+  });
+
+  test('Enter that ends a Chinese word does not send the line', async () => {
+    const page = await visit({ locale: 'zh-CN' });
+    const before = server.asked.length;
+    await line(page).fill('时间');
+    await line(page).dispatchEvent('keydown', { key: 'Enter', isComposing: true, keyCode: 229, bubbles: true });
+    await page.waitForTimeout(200);
+    expect(server.asked).toHaveLength(before);
+  });
+});
+
+describe('every control has a name', () => {
+  test.each(['/', '/gallery', '/models'])('%s', async (path) => {
+    const page = await visit({ path });
+    await page.getByRole('navigation').waitFor();
+    if (path === '/') await page.getByRole('button', { name: 'More' }).click();
+    const nameless = await page.evaluate<
+      string[]
+    >(`[...document.querySelectorAll('button, a[href], input, select, textarea, [role=slider], [role=img]')]
+      .filter((one) => {
+        const name = one.getAttribute('aria-label') ?? [...(one.labels ?? [])].map((label) => label.textContent).join('') + one.textContent;
+        return name.trim() === '';
+      })
+      .map((one) => one.outerHTML.slice(0, 120))`);
+    expect(nameless).toEqual([]);
+    const levels = await page.evaluate<number>(`document.querySelectorAll('h1').length`);
+    expect(levels).toBe(1);
+    const ids = await page.evaluate<string[]>(`[...document.querySelectorAll('[id]')].map(({ id }) => id)`);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(complaints).toEqual([]);
+  });
+});
+
+describe('on a phone', () => {
+  test.each(['/', '/gallery', '/models'])('%s has no sideways scroll', async (path) => {
+    const page = await visit({ path, phone: true });
+    await page.getByRole('navigation').waitFor();
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(390);
+  });
+
+  test('picture, line, and a sheet from below', async () => {
+    const page = await visit({ phone: true });
+    await imagine(page, 'a castle in the clouds');
+    await reached(page, 5);
+    server.hold(true);
+    const picture = (await figure(page).boundingBox())!;
+    const text = (await line(page).boundingBox())!;
+    expect(picture.y + picture.height).toBeLessThanOrEqual(text.y);
+    expect(picture.width).toBeGreaterThan(300);
+    expect(text.y + text.height).toBeLessThan(844);
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(390);
+    await page.getByRole('button', { name: /What it thinks/ }).tap();
+    await page.getByText('The text calls up').waitFor();
+    await page.getByText('monastery').first().waitFor();
+    await page.getByRole('button', { name: 'Fold away' }).tap();
+    await page.getByRole('button', { name: 'Stop' }).tap();
+    await status(page, 'canceled');
+    const small = await page.evaluate<string[]>(`[...document.querySelectorAll('button, nav a')]
+      .filter((one) => one.checkVisibility({ visibilityProperty: true }))
+      .filter((one) => one.getBoundingClientRect().height < 40)
+      .map((one) => one.textContent.trim() || one.getAttribute('aria-label'))`);
+    expect(small).toEqual([]);
+  });
+});
+
+test('with reduced motion nothing fades', async () => {
+  const page = await visit();
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  const longest = await page.evaluate<number>(`Math.max(...[...document.querySelectorAll('*')].flatMap((one) => {
+    const { transitionDuration, animationDuration } = getComputedStyle(one);
+    return [transitionDuration, animationDuration].flatMap((list) => list.split(',').map(parseFloat));
+  }))`);
+  expect(longest).toBe(0);
+});

@@ -1,0 +1,381 @@
+import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+import express, { type Response } from 'express';
+import sharp from 'sharp';
+import { Server } from 'socket.io';
+import {
+  jobRequest,
+  type Concept,
+  type CurvePoint,
+  type ErrorBody,
+  type Job,
+  type JobView,
+  type ResultView,
+} from '../../server/jobs/job.js';
+import type { ModelView } from '../../server/compute/protocol.js';
+import type { ClientToServer, DeviceState, Frame, ServerToClient } from '../../server/live/events.js';
+import { drawScene, type Pixels } from './scenes.js';
+
+export interface ScriptedServer {
+  url: string;
+  /** Requests for jobs that came, in order. */
+  asked: Job[];
+  jobs: Map<string, { view: JobView }>;
+  /** Cuts every socket, as a lost network does; they may come back. */
+  cut(): void;
+  /** Holds every running job at its step, and lets it go on. */
+  hold(on: boolean): void;
+  close(): Promise<void>;
+}
+
+interface Script {
+  clientFolder: string;
+  /** Milliseconds a step takes; 0 is as fast as frames can be encoded. */
+  stepTime?: number;
+  /** Every how many steps there is a frame. */
+  frameEvery?: number;
+  device?: DeviceState;
+  draw?: (job: Job) => Promise<Pixels>;
+}
+
+const concepts: Record<'castle' | 'daisy' | 'clock' | 'valley', [string, string, string, number][]> = {
+  castle: [
+    ['n02980441', 'castle', '城堡', 0.66],
+    ['n03781244', 'monastery', '修道院', 0.47],
+    ['n09193705', 'alp', '高山', 0.41],
+    ['n03028079', 'church', '教堂', 0.36],
+    ['n04346328', 'stupa', '佛塔', 0.33],
+  ],
+  daisy: [
+    ['n11939491', 'daisy', '雏菊', 0.61],
+    ['n02281406', 'sulphur butterfly', '粉蝶', 0.52],
+    ['n04522168', 'vase', '花瓶', 0.42],
+    ['n02206856', 'bee', '蜜蜂', 0.39],
+    ['n07730033', 'cardoon', '刺菜蓟', 0.31],
+  ],
+  clock: [
+    ['n02708093', 'analog clock', '时钟', 0.64],
+    ['n04548280', 'wall clock', '挂钟', 0.6],
+    ['n04355338', 'sundial', '日晷', 0.44],
+    ['n03544143', 'hourglass', '沙漏', 0.4],
+    ['n04328186', 'stopwatch', '秒表', 0.37],
+  ],
+  valley: [
+    ['n09468604', 'valley', '山谷', 0.58],
+    ['n09332890', 'lakeside', '湖畔', 0.49],
+    ['n07802026', 'hay', '干草', 0.37],
+    ['n11939491', 'daisy', '雏菊', 0.33],
+    ['n09246464', 'cliff', '悬崖', 0.29],
+  ],
+};
+
+const textOf = (text: string): keyof typeof concepts =>
+  /castle|城堡/i.test(text)
+    ? 'castle'
+    : /time|时间|clock/i.test(text)
+      ? 'clock'
+      : /flower|daisy|花|菊/i.test(text)
+        ? 'daisy'
+        : 'valley';
+
+const told = (rows: [string, string, string, number][], scale = 1): Concept[] =>
+  rows
+    .map(([wnid, word, zh, score]) => ({ wnid, word, zh, score: Number((score * scale).toFixed(4)) }))
+    .sort((a, b) => b.score - a.score);
+
+/** What the picture calls up on its way: noise is like a sea of things, then more and more what was asked. */
+function onTheWay(text: string, share: number): Concept[] {
+  const noise: [string, string, string, number][] = [
+    ['n04589890', 'window screen', '纱窗', 0.34 * (1 - share)],
+    ['n03530642', 'honeycomb', '蜂窝', 0.3 * (1 - share)],
+    ['n04209239', 'shower curtain', '浴帘', 0.26 * (1 - share)],
+  ];
+  const own = concepts[textOf(text)].map(([wnid, word, zh, score], at): [string, string, string, number] => [
+    wnid,
+    word,
+    zh,
+    score * share * (1 + 0.25 * Math.sin(share * 9 + at * 2)),
+  ]);
+  return told([...noise, ...own]).slice(0, 5);
+}
+
+const models: ModelView[] = [
+  {
+    ...{ name: 'brivl-nano', kind: 'encoder' as const, ready: true, hash: 'b3c1f09a77d2e64410aa0b5f' },
+    description: 'EfficientNet-Lite0 with MSPP; multilingual e5-small, pruned to Chinese and English. Imagines and is the default.',
+    ...{ parameters: 26_400_000, bytes: 21_300_000, inputSize: 224, embed: 384, channels: 1280 },
+  },
+  {
+    ...{ name: 'second-opinion', kind: 'encoder' as const, ready: true, hash: '7721aa0c15dd9e4fb2370c88' },
+    description: 'EfficientNet-Lite2 with its own projection into concepts. Scores pictures, never draws them.',
+    ...{ parameters: 4_900_000, bytes: 9_800_000, inputSize: 224, embed: 384, channels: 1280 },
+  },
+];
+
+const refuse = (response: Response, status: number, code: string, message: string, issues?: ErrorBody['error']['issues']) =>
+  response.status(status).json({ error: { code, message, issues } } satisfies ErrorBody);
+
+/**
+ * A server that only plays its part: the real routes and events, no network behind them. Pictures are drawn by `scenes.ts` and come out
+ * of grey noise; numbers rise as they do in a real run. The text decides: `!refuse` is refused, `!break` fails half way.
+ */
+export async function startScriptedServer({
+  clientFolder,
+  stepTime = 40,
+  frameEvery = 1,
+  device,
+  draw = drawScene,
+}: Script): Promise<ScriptedServer> {
+  const app = express();
+  const http = createServer(app);
+  const io = new Server<ClientToServer, ServerToClient>(http, { serveClient: false });
+  const jobs = new Map<string, { view: JobView; latest?: Frame }>();
+  const results = new Map<string, { view: ResultView; png: Buffer }>();
+  const uploads = new Map<string, Buffer>();
+  const queue: string[] = [];
+  const asked: Job[] = [];
+  const state: DeviceState = device ?? { device: 'cpu', available: ['cpu'], notice: null };
+  let running: string | null = null;
+  let held = false;
+  let closed = false;
+  let count = 0;
+
+  app.use((_request, response, next) => {
+    response.set(
+      'Content-Security-Policy',
+      "default-src 'self'; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'",
+    );
+    next();
+  });
+  app.post('/api/jobs', express.json(), (request, response) => {
+    const parsed = jobRequest.safeParse(request.body);
+    if (!parsed.success) {
+      const issues = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+      return refuse(response, 400, 'invalid_request', issues[0].message, issues);
+    }
+    const job = parsed.data;
+    if (job.text.includes('!refuse'))
+      return refuse(response, 429, 'queue_full', '200 jobs wait already: cancel some or try again later');
+    asked.push(job);
+    const id = `job-${++count}-${randomBytes(4).toString('hex')}`;
+    const view: JobView = {
+      ...{ id, status: 'queued', job, step: 0, steps: job.steps, cos: null, secondOpinion: null },
+      ...{ textConcepts: told(concepts[textOf(job.text)]), notices: noticesOf(job.text), error: null, resultId: null },
+      ...{ position: queue.length + (running === null ? 0 : 1), createdAt: Date.now(), startedAt: null, finishedAt: null },
+    };
+    jobs.set(id, { view });
+    queue.push(id);
+    tellQueue();
+    setTimeout(() => void work(), 0);
+    return response.status(201).json(view);
+  });
+  app.get('/api/jobs/:id', (request, response) => {
+    const known = jobs.get(request.params.id);
+    return known ? response.json(known.view) : refuse(response, 404, 'not_found', `there is no job "${request.params.id}"`);
+  });
+  app.delete('/api/jobs/:id', (request, response) => {
+    const known = jobs.get(request.params.id);
+    if (!known) return refuse(response, 404, 'not_found', `there is no job "${request.params.id}"`);
+    if (known.view.status === 'queued') {
+      queue.splice(queue.indexOf(known.view.id), 1);
+      known.view.status = 'canceled';
+      io.to(known.view.id).emit('failed', { jobId: known.view.id, error: 'canceled', canceled: true });
+      tellQueue();
+    } else if (known.view.status === 'running') known.view.status = 'canceling';
+    return response.status(202).json(known.view);
+  });
+  app.get('/api/results', (request, response) => {
+    const all = [...results.values()].map(({ view }) => view).reverse();
+    const from = Number(request.query['cursor'] ?? 0);
+    response.json({ results: all.slice(from, from + 12), next: from + 12 < all.length ? String(from + 12) : null });
+  });
+  app.get('/api/results/:id', (request, response) => {
+    const known = results.get(request.params.id);
+    return known ? response.json(known.view) : refuse(response, 404, 'not_found', `there is no result "${request.params.id}"`);
+  });
+  app.delete('/api/results/:id', (request, response) => {
+    results.delete(request.params.id);
+    response.status(204).end();
+  });
+  app.get('/api/results/:id/image.png', (request, response) => {
+    const known = results.get(request.params.id);
+    return known ? response.type('png').send(known.png) : refuse(response, 404, 'not_found', 'there is no such picture');
+  });
+  app.post('/api/images', express.raw({ type: () => true, limit: '20mb' }), (request, response) => {
+    const id = randomBytes(32).toString('hex');
+    uploads.set(id, request.body as Buffer);
+    response.status(201).json({ id, width: 224, height: 224 });
+  });
+  app.get('/api/models', (_request, response) => response.json({ models, device: state }));
+  app.get('/api/concepts', (request, response) => {
+    const text = new URL(request.originalUrl, 'http://here').searchParams.get('text') ?? '';
+    if (text.length > 500) return refuse(response, 400, 'invalid_request', 'the text must be at most 500 characters: shorten it');
+    return response.json({ concepts: told(concepts[textOf(text)]), notices: noticesOf(text) });
+  });
+  app.use('/api', (_request, response) => refuse(response, 404, 'not_found', 'there is nothing here'));
+  app.use(express.static(clientFolder, { index: false }));
+  app.get('/{*page}', (request, response) => {
+    if (path.extname(request.path) !== '') return refuse(response, 404, 'not_found', 'there is no such file');
+    return response.sendFile('index.html', { root: clientFolder });
+  });
+
+  io.on('connection', (socket) => {
+    socket.emit('queue', { running, waiting: [...queue] });
+    socket.emit('device', state);
+    socket.on('watch', ({ jobId }, answer) => {
+      const known = jobs.get(jobId);
+      if (!known) return answer?.({ ok: false, error: `there is no job "${jobId}"` });
+      void socket.join(jobId);
+      socket.emit('snapshot', { job: known.view, frame: known.latest });
+      return answer?.({ ok: true });
+    });
+    socket.on('unwatch', ({ jobId }, answer) => {
+      void socket.leave(jobId);
+      answer?.({ ok: true });
+    });
+  });
+
+  function noticesOf(text: string) {
+    return text.length > 120
+      ? [{ code: 'text_cut', message: 'The text is longer than the network reads: its end was left out.' }]
+      : [];
+  }
+
+  function tellQueue(): void {
+    io.emit('queue', { running, waiting: [...queue] });
+  }
+
+  async function work(): Promise<void> {
+    if (running !== null || closed) return;
+    const id = queue.shift();
+    if (id === undefined) return;
+    running = id;
+    tellQueue();
+    try {
+      await play(jobs.get(id)!);
+    } finally {
+      running = null;
+      tellQueue();
+      void work();
+    }
+  }
+
+  async function play(one: { view: JobView; latest?: Frame }): Promise<void> {
+    const { view } = one;
+    const { job } = view;
+    Object.assign(view, { status: 'running', startedAt: Date.now(), position: 0 });
+    io.to(view.id).emit('snapshot', { job: view });
+    const target = await draw(job);
+    const noise = noiseFor(target, job.seed);
+    const curve: CurvePoint[] = [];
+    const begun = performance.now();
+    for (let step = 1; step <= job.steps; step++) {
+      if (stepTime > 0) await pause(stepTime);
+      while (held && !closed && view.status === 'running') await pause(20);
+      if (closed) return;
+      if ((view.status as string) === 'canceling') {
+        Object.assign(view, { status: 'canceled', finishedAt: Date.now() });
+        io.to(view.id).emit('failed', { jobId: view.id, error: 'canceled', canceled: true });
+        return;
+      }
+      if (job.text.includes('!break') && step > job.steps / 2) {
+        const error = 'the compute process ended in the middle of a step: it has been started again, so imagine the text again';
+        Object.assign(view, { status: 'failed', error, finishedAt: Date.now() });
+        io.to(view.id).emit('failed', { jobId: view.id, error, canceled: false });
+        return;
+      }
+      const share = 1 - Math.exp((-3.6 * step) / job.steps);
+      const wobble = Math.sin(step * 1.7 + job.seed) * 0.012;
+      const point: CurvePoint = { step, cos: Number((0.76 * share + wobble).toFixed(4)) };
+      const asks = step % 5 === 1 || step === job.steps;
+      if (asks) point.secondOpinion = Number((0.47 * share ** 1.4 + wobble / 2).toFixed(4));
+      curve.push(point);
+      Object.assign(view, { step, cos: point.cos, secondOpinion: point.secondOpinion ?? view.secondOpinion });
+      const seconds = (performance.now() - begun) / 1000;
+      if (step % frameEvery !== 0 && step !== job.steps && step !== 1) continue;
+      const png = step === job.steps;
+      const picture = sharp(mixed(noise, target, share), { raw: { width: target.width, height: target.height, channels: 3 } });
+      const data = await (png ? picture.png() : picture.webp({ quality: 84 })).toBuffer();
+      one.latest = {
+        ...{
+          jobId: view.id,
+          ...point,
+          steps: job.steps,
+          stepsPerSecond: step / seconds,
+          secondsLeft: ((job.steps - step) * seconds) / step,
+        },
+        ...(asks ? { concepts: onTheWay(job.text, share) } : {}),
+        ...{ mime: png ? ('image/png' as const) : ('image/webp' as const), data },
+      };
+      io.to(view.id).emit('frame', one.latest);
+      if (png) finish(view, curve, seconds, data);
+    }
+  }
+
+  function finish(view: JobView, curve: CurvePoint[], seconds: number, png: Buffer): void {
+    const { job } = view;
+    const id = `result-${count}-${randomBytes(4).toString('hex')}`;
+    const result: ResultView = {
+      ...{
+        id,
+        jobId: view.id,
+        job,
+        model: { name: job.model, hash: models[0].hash },
+        device: state.device,
+        width: job.width,
+        height: job.height,
+      },
+      ...{
+        cos: view.cos!,
+        secondOpinion: view.secondOpinion,
+        textConcepts: view.textConcepts,
+        pictureConcepts: onTheWay(job.text, 1),
+      },
+      ...{ secondOpinionConcepts: onTheWay(job.text, 0.9), curve, seconds, notices: [], imageId: randomBytes(32).toString('hex') },
+      ...{ imageUrl: `/api/results/${id}/image.png`, createdAt: Date.now() },
+    };
+    results.set(id, { view: result, png });
+    Object.assign(view, { status: 'succeeded', resultId: id, finishedAt: Date.now() });
+    io.to(view.id).emit('done', { jobId: view.id, resultId: id });
+  }
+
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
+    asked,
+    jobs,
+    cut: () => {
+      for (const socket of io.sockets.sockets.values()) socket.conn.close();
+    },
+    hold: (on) => (held = on),
+    async close() {
+      closed = true;
+      await io.close();
+      http.closeAllConnections();
+    },
+  };
+}
+
+const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
+
+/** Grey with a little structure, as a Fourier image begins. */
+function noiseFor({ width, height }: Pixels, seed: number): Float32Array {
+  const noise = new Float32Array(width * height * 3);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      for (let c = 0; c < 3; c++) {
+        const wave =
+          Math.sin(x * 0.11 + seed + c) * Math.cos(y * 0.13 - seed * 2 + c * 2) + 0.5 * Math.sin((x + y) * 0.31 + seed * 3);
+        noise[(y * width + x) * 3 + c] = 122 + 9 * wave;
+      }
+  return noise;
+}
+
+/** Coarse things come first: the share of the picture grows from its means to its details. */
+function mixed(noise: Float32Array, { data }: Pixels, share: number): Buffer {
+  const out = Buffer.alloc(data.length);
+  for (let at = 0; at < data.length; at++) out[at] = noise[at] * (1 - share) + data[at] * share;
+  return out;
+}

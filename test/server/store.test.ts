@@ -1,0 +1,137 @@
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { sql } from 'drizzle-orm';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { job } from '../../server/jobs/job.js';
+import { checkpointOf, dropCheckpoint, findJob, insertJob, keepCheckpoint, queuedIds, updateJob } from '../../server/store/jobs.js';
+import { keepImage } from '../../server/store/results.js';
+import { jobs } from '../../server/store/schema.js';
+import { openStore, type Store } from '../../server/store/store.js';
+import { temporaryFolder } from './studio.js';
+
+let folder: string;
+let store: Store;
+beforeEach(async () => {
+  folder = await temporaryFolder();
+  store = await openStore(folder);
+});
+afterEach(async () => {
+  await store.close();
+  await rm(folder, { recursive: true });
+});
+
+const files = async () =>
+  (await readdir(path.join(folder, 'blobs'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).length;
+const nature = (id: string) => insertJob(store, { id, job: job.parse({ text: 'nature' }), idempotencyKey: null });
+const reopen = async () => {
+  await store.close();
+  store = await openStore(folder);
+};
+
+describe('the store', () => {
+  it('survives the process: write-ahead log, full sync, foreign keys, migrations once', async () => {
+    const pragma = (name: string) => Object.values(store.db.get<Record<string, unknown>>(sql.raw(`pragma ${name}`)))[0];
+    expect([pragma('journal_mode'), pragma('synchronous'), pragma('foreign_keys')]).toEqual(['wal', 2, 1]);
+    nature('a');
+    await reopen();
+    expect(findJob(store, 'a')).toMatchObject({ status: 'queued', job: { text: 'nature', steps: 120 } });
+  });
+
+  it('says which folder it cannot use', async () => {
+    const file = path.join(folder, 'file');
+    await writeFile(file, '');
+    await expect(openStore(file)).rejects.toThrow(`the data folder ${file} cannot be used`);
+    await writeFile(path.join(folder, 'blobs', 'x'), '');
+    const foreign = await temporaryFolder();
+    await writeFile(path.join(foreign, 'reverie.db'), 'this is no database at all, it is only text. '.repeat(50));
+    await expect(openStore(foreign)).rejects.toThrow(/cannot be used/);
+    await rm(foreign, { recursive: true });
+  });
+
+  it('gives fields that came later to jobs that were stored before', () => {
+    nature('a');
+    store.db.update(jobs).set({ job: { text: 'old', model: 'brivl-nano', gone: 1 } as never }).run(); // prettier-ignore
+    expect(findJob(store, 'a')?.job).toEqual(job.parse({ text: 'old' }));
+  });
+
+  it('orders the queue by position, which need not be whole', () => {
+    for (const id of ['a', 'b', 'c']) nature(id);
+    updateJob(store, 'c', { position: 1.5 });
+    expect(queuedIds(store)).toEqual(['a', 'c', 'b']);
+    nature('d');
+    expect(queuedIds(store)).toEqual(['a', 'c', 'b', 'd']);
+  });
+});
+
+describe('files', () => {
+  const picture = { png: Buffer.from('bytes'), width: 1, height: 1 };
+
+  it('are one for equal bytes, and stay until nothing refers to them', async () => {
+    const [first, second] = await Promise.all([keepImage(store, picture), keepImage(store, picture)]);
+    expect(second).toBe(first);
+    expect(await files()).toBe(1);
+    await store.blobs.release(first);
+    expect((await store.blobs.read(first)).toString()).toBe('bytes');
+    store.db.run(sql`delete from images`);
+    await store.blobs.release(first);
+    expect(await files()).toBe(0);
+    await expect(store.blobs.read(first)).rejects.toThrow();
+  });
+
+  it('are not kept when what refers to them is not', async () => {
+    await expect(
+      store.blobs.put(Buffer.from('x'), 'image/png', () => {
+        throw new Error('no');
+      }),
+    ).rejects.toThrow('no');
+    await reopen();
+    expect(await files()).toBe(0);
+  });
+
+  it('left by a crash are swept at the start, the others kept', async () => {
+    const id = await keepImage(store, picture);
+    await writeFile(`${store.blobs.pathOf(id)}.abc.part`, 'half');
+    await reopen();
+    expect(await files()).toBe(1);
+    expect((await store.blobs.read(id)).toString()).toBe('bytes');
+  });
+
+  it('have ids that are never paths', () => {
+    for (const id of ['../../etc/passwd', '', 'A'.repeat(64), `${'a'.repeat(64)}/..`, `${'a'.repeat(64)}\n`])
+      expect(() => store.blobs.pathOf(id)).toThrow(/not a content id/);
+  });
+
+  it('are written and removed in turn', async () => {
+    // Each put finds the file of the one before, about to be removed.
+    await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        const id = await keepImage(store, picture);
+        await store.blobs.release(id);
+      }),
+    );
+    expect(await files()).toBe(1);
+  });
+});
+
+describe('checkpoints', () => {
+  it('of a job: the newest only', async () => {
+    nature('a');
+    await keepCheckpoint(store, 'a', 5, Buffer.from('five'));
+    await keepCheckpoint(store, 'a', 10, Buffer.from('ten'));
+    await keepCheckpoint(store, 'a', 10, Buffer.from('ten'));
+    expect(await files()).toBe(1);
+    const { step, blob } = checkpointOf(store, 'a')!;
+    expect([step, (await store.blobs.read(blob)).toString()]).toEqual([10, 'ten']);
+  });
+
+  it('with equal bytes of two jobs do not lose each other', async () => {
+    nature('a');
+    nature('b');
+    await keepCheckpoint(store, 'a', 5, Buffer.from('same'));
+    await keepCheckpoint(store, 'b', 5, Buffer.from('same'));
+    await dropCheckpoint(store, 'a');
+    expect((await store.blobs.read(checkpointOf(store, 'b')!.blob)).toString()).toBe('same');
+    await dropCheckpoint(store, 'b');
+    expect(await files()).toBe(0);
+  });
+});
