@@ -34,10 +34,13 @@ export function nearest(film: readonly Moment[], step: number): Moment | null {
   return best;
 }
 
-/** The film cut into `slots` equal stretches of steps; each shows its last moment, or null where nothing has come yet. */
+/** The film cut into `slots` equal stretches of steps; each shows its last moment, one without a frame
+ * that before it, and null stands where nothing has come yet. */
 export function strip(film: readonly Moment[], steps: number, slots: number): (Moment | null)[] {
   const row = new Array<Moment | null>(slots).fill(null);
   for (const moment of film) row[slotOf(moment.step, steps, slots)] = moment;
+  const last = row.findLastIndex((moment) => moment !== null);
+  for (let slot = 1; slot < last; slot++) row[slot] ??= row[slot - 1];
   return row;
 }
 

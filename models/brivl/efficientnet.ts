@@ -48,8 +48,15 @@ function scaleChannels(channels: number, width: number): number {
   return rounded < 0.9 * scaled ? rounded + 8 : rounded;
 }
 
-/** Stem and head channels and the list of blocks, named as timm names them (`blocks.stage.index`). */
-export function layoutOf({ width, depth, lite }: EfficientNetConfig): { stem: number; head: number; blocks: Block[] } {
+/** A network laid out: stem and head channels and the list of blocks, named as timm names them (`blocks.stage.index`). */
+export interface EfficientNetLayout {
+  stem: number;
+  head: number;
+  blocks: Block[];
+  lite: boolean;
+}
+
+export function layoutOf({ width, depth, lite }: EfficientNetConfig): EfficientNetLayout {
   const stem = lite ? 32 : scaleChannels(32, width);
   const head = lite ? 1280 : scaleChannels(1280, width);
   const blocks: Block[] = [];
@@ -63,7 +70,7 @@ export function layoutOf({ width, depth, lite }: EfficientNetConfig): { stem: nu
       channels = to;
     }
   });
-  return { stem, head, blocks };
+  return { stem, head, blocks, lite };
 }
 
 /** TensorFlow's SAME padding for one axis: the odd pixel goes to the end. */
@@ -81,30 +88,31 @@ const batchNormEpsilon = 1e-3;
  * @param weights timm's names; a convolution with a `.bias` has its BatchNorm folded in, one without is folded here.
  * @returns [N, head channels, ceil(H/32), ceil(W/32)]
  */
-export function efficientNet(g: Graph, x: Value, weights: Weights, config: EfficientNetConfig): Value {
-  const stem = activate(g, convolution(g, x, folded(weights, 'conv_stem', 'bn1'), { stride: 2 }), config);
-  const body = layoutOf(config).blocks.reduce(
-    (v, block) => g.within(block.name, () => mobileBlock(g, v, scoped(weights, `${block.name}.`), block, config)),
+export function efficientNet(g: Graph, x: Value, weights: Weights, layout: EfficientNetLayout): Value {
+  const { blocks, lite } = layout;
+  const stem = activate(g, convolution(g, x, folded(weights, 'conv_stem', 'bn1'), { stride: 2 }), lite);
+  const body = blocks.reduce(
+    (v, block) => g.within(block.name, () => mobileBlock(g, v, scoped(weights, `${block.name}.`), block, lite)),
     stem,
   );
-  return activate(g, convolution(g, body, folded(weights, 'conv_head', 'bn2')), config);
+  return activate(g, convolution(g, body, folded(weights, 'conv_head', 'bn2')), lite);
 }
 
-const activate = (g: Graph, v: Value, { lite }: EfficientNetConfig): Value =>
+const activate = (g: Graph, v: Value, lite: boolean): Value =>
   lite ? g.op('Clip', [v, g.scalar(0), g.scalar(6)]) : g.mul(v, g.op('Sigmoid', [v]));
 
 /** Expand (1x1), depthwise, squeeze-excite, project (1x1); the first stage does not expand and names its projection differently. */
-function mobileBlock(g: Graph, x: Value, weights: Weights, block: Block, config: EfficientNetConfig): Value {
+function mobileBlock(g: Graph, x: Value, weights: Weights, block: Block, lite: boolean): Value {
   const separable = block.expand === 1;
   const expand = separable ? null : folded(weights, 'conv_pw', 'bn1');
   const depthwise = folded(weights, 'conv_dw', separable ? 'bn1' : 'bn2');
   const project = separable ? folded(weights, 'conv_pw', 'bn2') : folded(weights, 'conv_pwl', 'bn3');
   const halves = block.stride === 2 && x.shape[2] % 2 === 0 && x.shape[3] % 2 === 0;
-  const widen = (v: Value) => (expand ? activate(g, convolution(g, v, expand), config) : v);
+  const widen = (v: Value) => (expand ? activate(g, convolution(g, v, expand), lite) : v);
   const filtered =
     halves && expand ? (b: Bias) => phases(g, x, widen, depthwise, b) : (b: Bias) => depthwiseOf(g, widen(x), depthwise, b, block);
   let out: Value;
-  if (config.lite) {
+  if (lite) {
     // ReLU6 about its centre, Clip(v - 3, -3, 3): its gradient needs one mask instead of two, and the projection takes the 3 back.
     const centred = g.op('Clip', [filtered((b) => b - 3), g.scalar(-3), g.scalar(3)]);
     out = convolution(g, centred, { ...project, bias: project.bias.map((b, o) => b + 3 * sumOfFilter(project.kernel, o)) });
@@ -116,7 +124,7 @@ function mobileBlock(g: Graph, x: Value, weights: Weights, block: Block, config:
         activate(
           g,
           filtered((b) => b),
-          config,
+          lite,
         ),
         scoped(weights, 'se.'),
       ),

@@ -16,7 +16,19 @@ interface Encoder {
 const { Tokenizer } = library as unknown as { Tokenizer: new (json: object, config: object) => Encoder };
 
 /** What tokenizer.json must have for us; the library reads the rest. */
-const tokenizerFile = z.looseObject({ model: z.looseObject({ unk_id: z.number().nullish(), unk_token: z.string().nullish() }) });
+const tokenizerFile = z.looseObject({
+  model: z.looseObject({
+    unk_id: z.number().nullish(),
+    unk_token: z.string().nullish(),
+    vocab: z.union([z.record(z.string(), z.number()), z.array(z.unknown())]),
+  }),
+});
+
+/** The id of what is not in the vocabulary: Unigram models name the id, WordPiece and BPE the piece. */
+function unknownOf({ unk_id: id, unk_token: piece, vocab }: z.output<typeof tokenizerFile>['model']): number | null {
+  if (id != null) return id;
+  return piece != null && !Array.isArray(vocab) ? (vocab[piece] ?? null) : null;
+}
 
 /**
  * @param json a Hugging Face tokenizer.json, parsed.
@@ -25,7 +37,7 @@ const tokenizerFile = z.looseObject({ model: z.looseObject({ unk_id: z.number().
 export function createTokenizer(json: unknown, prefix: string, longest: number): (text: string) => TokenizedText {
   const file = tokenizerFile.parse(json);
   const encoder = new Tokenizer(file, {});
-  const unknownId = file.model.unk_id ?? null;
+  const unknownId = unknownOf(file.model);
   return (text) => {
     const { ids, tokens } = encoder.encode(prefix + text);
     const unknown = tokens.filter((_, i) => ids[i] === unknownId);

@@ -1,7 +1,7 @@
 import type { Graph, Value } from '../graph/index.js';
 import { scoped, type Weights } from '../weights/weights.js';
 import type { ImageTowerConfig, TextTowerConfig } from './config.js';
-import { efficientNet, efficientNets } from './efficientnet.js';
+import { efficientNet, efficientNets, layoutOf } from './efficientnet.js';
 import { multiScalePatches } from './mspp.js';
 import { bert, encoderLayer, linear, normalize } from './transformer.js';
 
@@ -18,12 +18,19 @@ export interface ImageTower {
 /**
  * @param pictures [N, 3, H, W] in [0, 1], H and W multiples of the network's stride (its own size, unless one knows why).
  * @param weights from `imgencoder.` on.
+ * @param layout the backbone, if it is none of the named ones.
  */
-export function imageTower(g: Graph, pictures: Value, weights: Weights, config: ImageTowerConfig): ImageTower {
+export function imageTower(
+  g: Graph,
+  pictures: Value,
+  weights: Weights,
+  config: ImageTowerConfig,
+  layout = layoutOf(efficientNets[config.backbone]),
+): ImageTower {
   const { mean, std } = config.input;
   const perChannel = (values: number[]) => g.floats(values, [1, 3, 1, 1]);
   const normal = g.add(g.mul(pictures, perChannel(std.map((s) => 1 / s))), perChannel(mean.map((m, i) => -m / std[i])));
-  const llp = g.within('image', () => efficientNet(g, normal, scoped(weights, 'backbone.'), efficientNets[config.backbone]));
+  const llp = g.within('image', () => efficientNet(g, normal, scoped(weights, 'backbone.'), layout));
   const learnable = scoped(weights, 'learnable.');
   const pooled = g.within('image/head', () => {
     if (config.pooling === 'mean') return g.reduceMean(llp, [2, 3]);

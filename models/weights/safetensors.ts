@@ -1,8 +1,12 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { bytesPerElement, sizeOf, type DType, type Shape, type Tensor, type TypedArray } from '../graph/index.js';
 
-/** Element types of the format by our names; BF16 is widened to float32 when read. */
-const dtypes: Readonly<Record<string, DType | 'bfloat16'>> = {
+/** How an element is stored: our types, and two that are read as float32. */
+type Stored = DType | 'bfloat16' | 'float64';
+
+/** Element types of the format by our names. */
+const dtypes: Readonly<Record<string, Stored>> = {
+  F64: 'float64',
   F32: 'float32',
   F16: 'float16',
   BF16: 'bfloat16',
@@ -17,7 +21,7 @@ const dtypes: Readonly<Record<string, DType | 'bfloat16'>> = {
 const headerLimit = 100_000_000;
 
 interface Entry {
-  dtype: DType | 'bfloat16';
+  dtype: Stored;
   shape: Shape;
   /** From the start of the file, in bytes. */
   offset: number;
@@ -60,12 +64,13 @@ function parse(path: string, fd: number): Safetensors {
   let metadata: Record<string, string> = {};
   for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
     if (name === '__metadata__') {
-      metadata = Object.fromEntries(Object.entries(value as Record<string, unknown>).map(([k, v]) => [k, String(v)]));
+      metadata = readMetadata(value);
       continue;
     }
     entries.set(name, readEntry(name, value, start, fileSize));
   }
-  const ordered = [...entries.values()].sort((a, b) => a.offset - b.offset);
+  // Empty tensors first: they may lie where another begins.
+  const ordered = [...entries.values()].sort((a, b) => a.offset - b.offset || a.length - b.length);
   ordered.forEach((entry, i) => {
     if (i > 0 && ordered[i - 1].offset + ordered[i - 1].length > entry.offset) throw new Error('tensors overlap');
   });
@@ -77,11 +82,19 @@ function parse(path: string, fd: number): Safetensors {
     read(name) {
       const entry = entries.get(name);
       if (!entry) throw new Error(`${path} has no tensor ${name}`);
-      const bytes = readBytes(fd, entry.offset, entry.length);
+      const bytes = readTensor(path, fd, entry);
       if (entry.dtype === 'bfloat16') return { dtype: 'float32', shape: entry.shape, data: widenBfloat16(bytes) };
+      if (entry.dtype === 'float64')
+        return { dtype: 'float32', shape: entry.shape, data: Float32Array.from(new Float64Array(bytes.buffer as ArrayBuffer)) };
       return { dtype: entry.dtype, shape: entry.shape, data: view(entry.dtype, bytes) };
     },
   };
+}
+
+function readMetadata(value: unknown): Record<string, string> {
+  const fits = typeof value === 'object' && value !== null && Object.values(value).every((v) => typeof v === 'string');
+  if (!fits) throw new Error('its metadata is not an object of strings');
+  return value as Record<string, string>;
 }
 
 function readEntry(name: string, value: unknown, start: number, fileSize: number): Entry {
@@ -93,11 +106,19 @@ function readEntry(name: string, value: unknown, start: number, fileSize: number
   if (!whole(shape)) throw new Error(`tensor ${name} has no shape`);
   if (!whole(offsets) || offsets.length !== 2) throw new Error(`tensor ${name} has no offsets`);
   const length = offsets[1] - offsets[0];
-  const size = sizeOf(shape) * (type === 'bfloat16' ? 2 : bytesPerElement[type]);
+  const size = sizeOf(shape) * (type === 'bfloat16' ? 2 : type === 'float64' ? 8 : bytesPerElement[type]);
   if (length !== size)
     throw new Error(`tensor ${name} of shape [${shape.join(', ')}] takes ${size} bytes, its offsets give ${length}`);
   if (start + offsets[1] > fileSize) throw new Error(`tensor ${name} ends after the file does`);
   return { dtype: type, shape, offset: start + offsets[0], length };
+}
+
+function readTensor(path: string, fd: number, { offset, length }: Entry): Buffer {
+  try {
+    return readBytes(fd, offset, length);
+  } catch (error) {
+    throw new Error(`${path} could not be read: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function readBytes(fd: number, offset: number, length: number): Buffer {

@@ -1,39 +1,81 @@
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { defaultModel } from '../../models/registry.js';
+import type { Engine } from '../compute/engine.js';
+import { jobRequest } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
-import { stringOf, type Command } from './command.js';
+import { numberOf, stringOf, type Command } from './command.js';
+import { imagineToFile } from './imagine.js';
+import { contactSheet } from './recipe.js';
 import { openEngine } from './studio.js';
 
 const questions = z.array(z.object({ text: z.string(), accept: z.array(z.string()).min(1) }));
 
-/** Rank of the first accepted concept for each text of test/eval/concepts-dev.json. */
+const read = (file: string) => questions.parse(JSON.parse(readFileSync(join(repositoryRoot, 'test/eval', file), 'utf8')));
+
+/** Two questions to a model: does a text call up the right concepts, and does another network recognise what was drawn for it? */
 export const evalCommand: Command = {
-  usage: 'eval [--model NAME] [--json]',
-  summary: 'how often a text calls up an accepted concept: hit@1, hit@5, hit@10',
-  options: { model: { type: 'string' } },
+  usage: 'eval [--pictures] [--seeds N] [--out DIR] [--model NAME] [--json]',
+  summary: 'how often a text calls up an accepted concept; with --pictures, how often the second opinion sees it in the picture',
+  options: {
+    pictures: { type: 'boolean' },
+    seeds: { type: 'string' },
+    out: { type: 'string' },
+    model: { type: 'string' },
+    device: { type: 'string' },
+  },
   async run(_, values) {
-    const set = questions.parse(JSON.parse(readFileSync(join(repositoryRoot, 'test/eval/concepts-dev.json'), 'utf8')));
     const model = stringOf(values, 'model') ?? defaultModel;
-    const engine = await openEngine('cpu');
+    const quiet = values.json === true;
+    const engine = await openEngine(stringOf(values, 'device') ?? 'cpu');
     try {
-      const ranks: { text: string; rank: number; first: string }[] = [];
-      for (const { text, accept } of set) {
-        const { concepts } = await engine.conceptsOfText(model, text, 1000);
-        ranks.push({ text, rank: concepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1, first: concepts[0].word });
-      }
-      const hit = (k: number) => ranks.filter(({ rank }) => rank > 0 && rank <= k).length / ranks.length;
-      const told = { model, texts: ranks.length, hit1: hit(1), hit5: hit(5), hit10: hit(10), ranks };
-      if (values.json !== true) {
-        for (const { text, rank, first } of ranks) console.log(`${String(rank).padStart(4)}  ${text}  (first: ${first})`);
-        console.log(
-          `${ranks.length} texts: hit@1 ${told.hit1.toFixed(3)}, hit@5 ${told.hit5.toFixed(3)}, hit@10 ${told.hit10.toFixed(3)}`,
-        );
-      }
-      return told;
+      if (values.pictures !== true) return await rankTexts(engine, model, quiet);
+      const out = stringOf(values, 'out') ?? join('data', 'eval');
+      return await rankPictures(engine, model, out, numberOf(values, 'seeds') ?? 3, quiet);
     } finally {
       await engine.release();
     }
   },
 };
+
+/** Rank of the first accepted concept for each text of concepts-dev.json. */
+async function rankTexts(engine: Engine, model: string, quiet: boolean) {
+  const ranks: { text: string; rank: number; first: string }[] = [];
+  for (const { text, accept } of read('concepts-dev.json')) {
+    const { concepts } = await engine.conceptsOfText(model, text, 1000);
+    ranks.push({ text, rank: concepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1, first: concepts[0].word });
+  }
+  const hit = (k: number) => ranks.filter(({ rank }) => rank > 0 && rank <= k).length / ranks.length;
+  const told = { model, texts: ranks.length, hit1: hit(1), hit5: hit(5), hit10: hit(10), ranks };
+  if (!quiet) {
+    for (const { text, rank, first } of ranks) console.log(`${String(rank).padStart(4)}  ${text}  (first: ${first})`);
+    console.log(`${ranks.length} texts: hit@1 ${told.hit1.toFixed(3)}, hit@5 ${told.hit5.toFixed(3)}, hit@10 ${told.hit10.toFixed(3)}`);
+  }
+  return told;
+}
+
+/** Pictures of pictures.json at the default settings; the second opinion's rank of the first accepted concept in each, 0 when over 10. */
+async function rankPictures(engine: Engine, model: string, out: string, seeds: number, quiet: boolean) {
+  mkdirSync(out, { recursive: true });
+  const set = read('pictures.json');
+  const pictures: { text: string; seed: number; rank: number; cos: number; secondOpinion: number | null; seconds: number; seen: string[] }[] = [];
+  for (const [i, { text, accept }] of set.entries())
+    for (let seed = 1; seed <= seeds; seed++) {
+      const job = jobRequest.parse({ text, seed, model });
+      const done = await imagineToFile(engine, job, join(out, `${i + 1}-${seed}.png`), { quiet: true });
+      const rank = done.secondOpinionConcepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1;
+      const { cos, secondOpinion, seconds } = done;
+      pictures.push({ text, seed, rank, cos, secondOpinion, seconds, seen: done.secondOpinionConcepts.slice(0, 5).map(({ word }) => word) });
+      if (!quiet)
+        console.log(
+          `${text}  seed ${seed}  rank ${rank || '-'}  cos ${cos.toFixed(3)}  second ${secondOpinion?.toFixed(3) ?? '-'}  ${seconds.toFixed(1)} s  ${pictures.at(-1)!.seen.join(', ')}`,
+        );
+    }
+  const files = set.flatMap((_, i) => Array.from({ length: seeds }, (__, s) => join(out, `${i + 1}-${s + 1}.png`)));
+  await contactSheet(join(out, 'sheet.png'), files, seeds);
+  const recognised = (text: string) => pictures.filter((p) => p.text === text && p.rank > 0 && p.rank <= 5).length;
+  const perText = set.map(({ text }) => ({ text, recognised: recognised(text), of: seeds }));
+  if (!quiet) console.log(perText.map(({ text, recognised: n }) => `${text} ${n}/${seeds}`).join(', '));
+  return { model, sheet: join(out, 'sheet.png'), perText, pictures };
+}

@@ -185,7 +185,7 @@ function begin({ job, start, checkpoint }: ImagineInput, canvas: Canvas, random:
   const parametrization = parametrizations[job.parameters];
   const size = sizeOf(parametrization.shape(canvas));
   if (checkpoint) {
-    const state = decodeCheckpoint(checkpoint, size);
+    const state = decodeCheckpoint(checkpoint, size, slots);
     random.load(state.random);
     return state;
   }

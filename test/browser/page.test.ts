@@ -150,6 +150,7 @@ describe('the page', () => {
     const page = await visit();
     await imagine(page, 'time');
     await reached(page, 5);
+    server.hold(true);
     await page.keyboard.press('Escape');
     await status(page, 'canceled');
     await page.getByText(/Stopped at step \d+/).waitFor();

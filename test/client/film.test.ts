@@ -43,6 +43,7 @@ describe('the film', () => {
 
   test('the strip shows each stretch by its last moment', () => {
     expect(strip(film([1, 2, 5, 6, 7]), 12, 4).map((one) => one?.step ?? null)).toEqual([2, 6, 7, null]);
+    expect(strip(film([1, 11]), 12, 4).map((one) => one?.step ?? null)).toEqual([1, 1, 1, 11]);
     expect(slotOf(0, 120, 18)).toBe(0);
     expect(slotOf(1, 120, 18)).toBe(0);
     expect(slotOf(120, 120, 18)).toBe(17);

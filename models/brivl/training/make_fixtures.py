@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import twin
-from build_nano import BACKBONE, SECOND, stored_backbone, text_embeddings
+from build_nano import BACKBONE, SECOND, stored_backbone, text_embeddings, tower
 from e5 import PREFIX
-from efficientnet_lite import Weights, llp
 from ingredients import NANO, REPOSITORY
 from quantised import read_weights
 
@@ -64,22 +63,6 @@ def unit_direction(width: int, seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(width, generator=torch.Generator().manual_seed(seed)), dim=0)
 
 
-def tower(stored: Weights, name: str, dtype: torch.dtype):
-    """The stored image tower: (pictures -> pooled LLP [n, 1280], pictures -> embeddings [n, 384])."""
-    weights = {key: tensor.to(dtype) for key, tensor in stored.items()}
-    prefix = "imgencoder.backbone."
-    backbone = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    fc = "imgencoder.learnable.imgFC.fc1"
-
-    def pooled(pictures: torch.Tensor) -> torch.Tensor:
-        return llp(backbone, name, pictures).mean(dim=(2, 3))
-
-    def embed(pictures: torch.Tensor) -> torch.Tensor:
-        return F.normalize(F.linear(pooled(pictures), weights[f"{fc}.weight"], weights[f"{fc}.bias"]), dim=-1)
-
-    return pooled, embed
-
-
 def nano_fixtures() -> None:
     backbone, _ = stored_backbone()
     ids = {f"ids.{row}": torch.tensor(backbone.tokenizer.encode(PREFIX + text), dtype=torch.int32) for row, text in enumerate(TEXTS)}
@@ -91,9 +74,9 @@ def nano_fixtures() -> None:
     small = smooth_picture(64, 11)
     direction = unit_direction(384, 13)
     first, second = read_weights(NANO / "image.safetensors"), read_weights(NANO / "second.safetensors")
-    pooled, embed = tower(first, BACKBONE, torch.float32)
+    pooled, embed = tower(first, BACKBONE)
     _, embed64 = tower(first, BACKBONE, torch.float64)
-    pooled2, embed2 = tower(second, SECOND, torch.float32)
+    pooled2, embed2 = tower(second, SECOND)
     logits = F.linear(pooled2(pixels), second["classifier.weight"], second["classifier.bias"])
     write("nano-image", {
         "embedding": embed(pixels)[0],

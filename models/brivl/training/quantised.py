@@ -73,17 +73,20 @@ class WeightFile:
             self.shapes[name] = list(array.shape)
             self.tensors[f"{name}.q8"], self.tensors[f"{name}.scale"] = quantise_q8(array.reshape(array.shape[0], -1))
         else:
-            self.tensors[name] = np.ascontiguousarray(array.astype({"f16": np.float16, "f32": np.float32}[encoding]))
+            self.tensors[name] = array.astype({"f16": np.float16, "f32": np.float32}[encoding])
 
     def add_q4(self, name: str, nibbles: np.ndarray, scale: np.ndarray) -> None:
         """Store blocks that are already quantised, unchanged: [rows, cols/2] bytes and [rows, cols/32] F16."""
         self.shapes[name] = [nibbles.shape[0], nibbles.shape[1] * 2]
-        self.tensors[f"{name}.q4"] = np.ascontiguousarray(nibbles)
-        self.tensors[f"{name}.scale"] = np.ascontiguousarray(scale)
+        self.tensors[f"{name}.q4"] = nibbles
+        self.tensors[f"{name}.scale"] = scale
 
     def write(self, path: Path) -> int:
         """Write the file; returns its size in bytes."""
-        save_file(self.tensors, path, metadata={"format": "reverie", "shapes": json.dumps(self.shapes, sort_keys=True)})
+        # safetensors writes an array's memory as it lies, whatever its strides say.
+        contiguous = {name: np.ascontiguousarray(array) for name, array in self.tensors.items()}
+        # One metadata key only: safetensors writes several in random order.
+        save_file(contiguous, path, metadata={"shapes": json.dumps(self.shapes, sort_keys=True)})
         path.chmod(0o644)
         return path.stat().st_size
 
