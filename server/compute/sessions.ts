@@ -51,6 +51,8 @@ export async function createRunner(
   const session = await ort.InferenceSession.create(model.bytes, {
     executionProviders: [device],
     graphOptimizationLevel: 'all',
+    // A few small operators have no GPU kernel and run on the CPU beside it: no news for who watches a picture.
+    logSeverityLevel: device === 'cpu' ? 2 : 3,
     ...options,
     ...(model.folder === null
       ? { externalData: model.externalData }

@@ -1,14 +1,18 @@
 /**
- * One step of imagination on WebGPU and on the CPU, in a process whose environment names a Vulkan driver: `webgpu.test.ts` reads the JSON
- * that it prints. Arguments: views, side of the canvas.
+ * A step and a whole job of imagination on WebGPU and on the CPU, in a process whose environment names a Vulkan driver: `webgpu.test.ts`
+ * reads the JSON that it prints. Arguments: side of the pictures that the network looks at (its own 224 takes a software driver minutes),
+ * views, side of the canvas, steps of the job.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { writeOnnx, type Graph } from '../../models/graph/index.js';
+import type { BrivlModel } from '../../models/brivl/model.js';
 import { createRegistry, defaultModel } from '../../models/registry.js';
-import { specOf } from '../../server/imagination/imagine.js';
+import { createSessions, type Device } from '../../server/compute/sessions.js';
+import { imagine, specOf } from '../../server/imagination/imagine.js';
+import { embedText } from '../../server/imagination/look.js';
 import { optimizers } from '../../server/imagination/optimizers.js';
 import { parametrizations } from '../../server/imagination/parameters.js';
 import { Random } from '../../server/imagination/random.js';
@@ -26,11 +30,13 @@ export interface Compared {
   /** Operators that did not run on WebGPU. */
   elsewhere: string[];
   seconds: Record<string, number>;
+  job: Record<'webgpu' | 'cpu', { cos: number; curve: number[]; text: number[]; pixels: number }>;
 }
 
-const [views, side] = process.argv.slice(2).map(Number);
-const model = createRegistry(repositoryRoot).open(defaultModel);
-const job = jobRequest.parse({ text: 'nature', views, size: side });
+const [eyeSide, views, side, steps] = process.argv.slice(2).map(Number);
+const opened = createRegistry(repositoryRoot).open(defaultModel);
+const model: BrivlModel = { ...opened, eye: { ...opened.eye, size: eyeSide }, second: null };
+const job = jobRequest.parse({ text: 'nature', views, size: side, steps });
 const random = new Random(1);
 const canvas = { width: side, height: side };
 const parameters = parametrizations.fourier.init(canvas, random).map((v) => v * 20);
@@ -98,6 +104,17 @@ function relativeError(a: Float32Array, b: Float32Array): number {
   return Math.sqrt(difference / size);
 }
 
+async function wholeJob(device: Device) {
+  const sessions = createSessions(device);
+  try {
+    const { embedding } = await embedText(sessions, model, job.text);
+    const { cos, curve, pixels } = await imagine(sessions, { job, model });
+    return { cos, curve: curve.map((point) => point.cos), text: [...embedding], pixels: pixels.length };
+  } finally {
+    await sessions.release();
+  }
+}
+
 async function compare(): Promise<Compared> {
   const gpu = await run(stepGraph(specOf(job, 1, 'gpu'), model.eye), 'webgpu');
   const cpu = await run(stepGraph(specOf(job, 1, 'cpu'), model.eye), 'cpu');
@@ -109,6 +126,7 @@ async function compare(): Promise<Compared> {
     nodes: gpu.nodes,
     elsewhere: gpu.elsewhere,
     seconds: { webgpu: gpu.seconds, cpu: cpu.seconds },
+    job: { webgpu: await wholeJob('webgpu'), cpu: await wholeJob('cpu') },
   };
 }
 

@@ -350,7 +350,7 @@ describe('hostile files', () => {
   it.each([
     ['a negative shape', entry('F32', [-2], [0, 8])],
     ['a shape that overflows', entry('F32', [2 ** 52, 2 ** 52, 2 ** 52], [0, 8])],
-    ['infinity times zero', entry('F32', [2 ** 53 - 1, 2 ** 53 - 1, 0, ...new Array<number>(30).fill(2 ** 53 - 1)], [0, 0])],
+    ['infinity times zero', entry('F32', [...new Array<number>(30).fill(2 ** 53 - 1), 0], [0, 0])],
     ['a fraction in the shape', entry('F32', [1.5], [0, 6])],
     ['a string as the shape', entry('F32', '2', [0, 8])],
     ['no shape', { t: { dtype: 'F32', data_offsets: [0, 8] } }],

@@ -19,7 +19,7 @@ import text_head
 from concepts import concepts
 from corpus import TextBackbone
 from e5 import PREFIX, E5, UnigramTokenizer, dense_weights, read_e5
-from efficientnet_lite import INPUT, LLP_CHANNELS, RESOLUTION, Weights, folded_weights, llp, stage_table, with_corrected_biases
+from efficientnet_lite import INPUT, LLP_CHANNELS, Weights, folded_weights, llp, stage_table, with_corrected_biases
 from ingredients import CACHE, NANO, REPOSITORY
 from joint_space import EMBEDDING, JointSpace, bridge, hit_rates, joint_space, maps
 from pictures import as_tensor, cut_outs, photographs, square_views

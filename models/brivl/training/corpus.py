@@ -11,7 +11,6 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from e5 import PREFIX, UnigramTokenizer, Weights, sentence_embeddings
 from ingredients import ANNOTATIONS, CACHE, debian

@@ -23,7 +23,6 @@ STAGES = [(3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 
 
 # Blocks of each stage; channel counts are read from the weights.
 REPEATS = {"efficientnet-lite0": [1, 2, 2, 3, 3, 4, 1], "efficientnet-lite2": [1, 3, 3, 4, 4, 5, 1]}
-RESOLUTION = {"efficientnet-lite0": 224, "efficientnet-lite2": 260}
 
 Weights = dict[str, torch.Tensor]
 Observer = Callable[[str, torch.Tensor], torch.Tensor]

