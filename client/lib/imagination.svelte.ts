@@ -45,9 +45,11 @@ export class Imagination implements Watcher {
     else if (running.includes(view.status)) live.watch(this);
   }
 
-  snapshot(view: JobView, frame?: Frame): void {
+  snapshot(view: JobView, frame?: Frame, curve: CurvePoint[] = []): void {
     this.view = view;
     this.error = view.error;
+    // What was missed while nobody watched; told before the frame, whose point may be its last.
+    if (curve.length > this.curve.length) this.curve = curve;
     if (frame) this.frame(frame, false);
     if (view.resultId !== null) void this.#load(view.resultId);
     else if (!this.unfinished) live.unwatch(this);

@@ -1,12 +1,12 @@
 import { io, type Socket } from 'socket.io-client';
 import type { ClientToServer, Frame, QueueState, ServerToClient } from '../../server/live/events.js';
 import { machine } from './machine.svelte.js';
-import type { JobView } from '../../server/jobs/job.js';
+import type { CurvePoint, JobView } from '../../server/jobs/job.js';
 
 /** Who wants to hear of one job. */
 export interface Watcher {
   readonly id: string;
-  snapshot(job: JobView, frame?: Frame): void;
+  snapshot(job: JobView, frame?: Frame, curve?: CurvePoint[]): void;
   frame(frame: Frame): void;
   done(resultId: string): void;
   failed(error: string, canceled: boolean): void;
@@ -34,7 +34,7 @@ class Live {
     socket.on('connect_error', () => (this.connection = 'lost'));
     socket.on('queue', (queue) => (this.queue = queue));
     socket.on('device', (device) => (machine.device = device));
-    socket.on('snapshot', ({ job, frame }) => this.#watchers.get(job.id)?.snapshot(job, frame));
+    socket.on('snapshot', ({ job, frame, curve }) => this.#watchers.get(job.id)?.snapshot(job, frame, curve));
     socket.on('frame', (frame) => this.#watchers.get(frame.jobId)?.frame(frame));
     socket.on('done', ({ jobId, resultId }) => this.#watchers.get(jobId)?.done(resultId));
     socket.on('failed', ({ jobId, error, canceled }) => this.#watchers.get(jobId)?.failed(error, canceled));

@@ -13,15 +13,17 @@ const head = z.object({
   fc: z.enum(['linear', 'mlp']),
 });
 
-const imageTower = head.extend({
-  backbone: z.enum(Object.keys(efficientNets) as [EfficientNetName, ...EfficientNetName[]]),
-  size: z.number().int().min(32),
-  input: z.object({ mean: z.array(z.number()).length(3), std: z.array(z.number()).length(3) }),
-  feature: z.number().int(),
-  pooling: z.enum(['mean', 'mspp']),
-  mspp: z.object({ grids: z.array(z.number().int().min(1)), roi: z.number().int().min(1), conv: z.boolean() }).optional(),
-  embed: z.number().int(),
-});
+const imageTower = head
+  .extend({
+    backbone: z.enum(Object.keys(efficientNets) as [EfficientNetName, ...EfficientNetName[]]),
+    size: z.number().int().min(32),
+    input: z.object({ mean: z.array(z.number()).length(3), std: z.array(z.number()).length(3) }),
+    feature: z.number().int(),
+    pooling: z.enum(['mean', 'mspp']),
+    mspp: z.object({ grids: z.array(z.number().int().min(1)), roi: z.number().int().min(1), conv: z.boolean() }).optional(),
+    embed: z.number().int(),
+  })
+  .refine(({ pooling, mspp }) => pooling !== 'mspp' || mspp, { path: ['mspp'], error: 'pooling by mspp needs its grids' });
 
 const textTower = head.extend({
   backbone: z.object({

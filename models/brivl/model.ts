@@ -39,6 +39,14 @@ export interface SecondOpinion {
   bridge: Float32Array;
 }
 
+/** Activations of channels (means over a map) that shares of many photographs stay under. */
+export interface ChannelQuantiles {
+  /** [L], rising from 0 to 1. */
+  levels: Float32Array;
+  /** [L, C] */
+  values: Float32Array;
+}
+
 export interface BrivlModel {
   name: string;
   /** SHA-256 over config and weights, 16 hexadecimal digits. */
@@ -52,6 +60,8 @@ export interface BrivlModel {
   second: SecondOpinion | null;
   /** Standard deviation of each LLP channel over the photographs: the unit of neuron weights. */
   deviations: Float32Array;
+  /** How strongly each LLP channel answers photographs; null when the model's files do not tell. */
+  quantiles: ChannelQuantiles | null;
   tokenize(text: string): TokenizedText;
   /** Padded lengths that text graphs exist for, the smallest that fits is used. */
   textLengths: readonly number[];
@@ -71,7 +81,10 @@ export function openBrivl(folder: string): BrivlModel {
   const image = openWeights(path('image.safetensors'));
   const words = openWeights(path('text.safetensors'));
   const joint = readOnce(path('concepts.safetensors'), (w) => floats(w, 'joint'));
-  const deviations = readOnce(path('statistics.safetensors'), (w) => floats(w, 'llp.std'));
+  const { deviations, quantiles } = readOnce(path('statistics.safetensors'), (w) => ({
+    deviations: floats(w, 'llp.std'),
+    quantiles: w.has('llp.quantiles') ? { levels: floats(w, 'llp.quantileLevels'), values: floats(w, 'llp.quantiles') } : null,
+  }));
   const tokenize = createTokenizer(JSON.parse(text('tokenizer.json')), config.text.prefix, config.text.maxLength);
   const files = [
     'config.json',
@@ -96,6 +109,7 @@ export function openBrivl(folder: string): BrivlModel {
     concepts: { entries: conceptEntries.parse(JSON.parse(text('concepts.json'))), joint },
     second: config.second ? openSecond(path('second.safetensors'), config.second) : null,
     deviations,
+    quantiles,
     textLengths: config.text.fixedLength ? [config.text.maxLength] : textLengths(config.text.maxLength),
     tokenize,
     words(ids, length) {
@@ -150,6 +164,20 @@ function digest(files: readonly string[]): { hash: string; bytes: number } {
     bytes += content.length;
   }
   return { hash: sha.digest('hex').slice(0, 16), bytes };
+}
+
+/** The share of photographs, 0 to 100, that a channel answers less strongly than this; linear between the quantiles. */
+export function percentile({ levels, values }: ChannelQuantiles, channel: number, activation: number): number {
+  const channels = values.length / levels.length;
+  const quantile = (i: number) => values[i * channels + channel];
+  const last = levels.length - 1;
+  // Of equal quantiles (a channel that is often silent) the highest level counts.
+  const above = levels.findIndex((_, i) => quantile(i) > activation);
+  if (above === 0) return 0;
+  if (above < 0) return 100 * levels[last];
+  const [low, high] = [quantile(above - 1), quantile(above)];
+  const share = (activation - low) / (high - low);
+  return 100 * (levels[above - 1] + share * (levels[above] - levels[above - 1]));
 }
 
 /** The `top` entries nearest to an embedding of the same space, by cosine, best first; ties keep the list's order. */

@@ -50,7 +50,9 @@ async function rankTexts(engine: Engine, model: string, quiet: boolean) {
   const told = { model, texts: ranks.length, hit1: hit(1), hit5: hit(5), hit10: hit(10), ranks };
   if (!quiet) {
     for (const { text, rank, first } of ranks) console.log(`${String(rank).padStart(4)}  ${text}  (first: ${first})`);
-    console.log(`${ranks.length} texts: hit@1 ${told.hit1.toFixed(3)}, hit@5 ${told.hit5.toFixed(3)}, hit@10 ${told.hit10.toFixed(3)}`);
+    console.log(
+      `${ranks.length} texts: hit@1 ${told.hit1.toFixed(3)}, hit@5 ${told.hit5.toFixed(3)}, hit@10 ${told.hit10.toFixed(3)}`,
+    );
   }
   return told;
 }
@@ -59,14 +61,30 @@ async function rankTexts(engine: Engine, model: string, quiet: boolean) {
 async function rankPictures(engine: Engine, model: string, out: string, seeds: number, quiet: boolean) {
   mkdirSync(out, { recursive: true });
   const set = read('pictures.json');
-  const pictures: { text: string; seed: number; rank: number; cos: number; secondOpinion: number | null; seconds: number; seen: string[] }[] = [];
+  const pictures: {
+    text: string;
+    seed: number;
+    rank: number;
+    cos: number;
+    secondOpinion: number | null;
+    seconds: number;
+    seen: string[];
+  }[] = [];
   for (const [i, { text, accept }] of set.entries())
     for (let seed = 1; seed <= seeds; seed++) {
       const job = jobRequest.parse({ text, seed, model });
       const done = await imagineToFile(engine, job, join(out, `${i + 1}-${seed}.png`), { quiet: true });
       const rank = done.secondOpinionConcepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1;
       const { cos, secondOpinion, seconds } = done;
-      pictures.push({ text, seed, rank, cos, secondOpinion, seconds, seen: done.secondOpinionConcepts.slice(0, 5).map(({ word }) => word) });
+      pictures.push({
+        text,
+        seed,
+        rank,
+        cos,
+        secondOpinion,
+        seconds,
+        seen: done.secondOpinionConcepts.slice(0, 5).map(({ word }) => word),
+      });
       if (!quiet)
         console.log(
           `${text}  seed ${seed}  rank ${rank || '-'}  cos ${cos.toFixed(3)}  second ${secondOpinion?.toFixed(3) ?? '-'}  ${seconds.toFixed(1)} s  ${pictures.at(-1)!.seen.join(', ')}`,

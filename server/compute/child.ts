@@ -1,30 +1,42 @@
 import { join } from 'node:path';
 import { createRegistry, UnknownModelError } from '../../models/registry.js';
-import type { StepReport } from '../imagination/imagine.js';
+import { UnknownNeuronError, type StepReport } from '../imagination/imagine.js';
 import { repositoryRoot } from '../root.js';
+import { UnknownDeviceError } from './device.js';
 import { createEngine, type Engine } from './engine.js';
-import type { FromChild, ImagineAnswer, ImagineAsk, Requests, ToChild } from './protocol.js';
+import { BadRequest, type FromChild, type ImagineAnswer, type ImagineAsk, type Requests, type ToChild } from './protocol.js';
 
 /** How often a running job's state is saved, in milliseconds. */
 const checkpointEvery = 3000;
 
+const running = new Set<string>();
 const canceled = new Set<string>();
 let engine: Promise<Engine> | null = null;
 
 const send = (message: FromChild) => {
-  process.send?.(message);
+  // The server may be gone by now: `disconnect` follows.
+  process.send?.(message, undefined, {}, () => undefined);
 };
 
 /** The first `hello` names the device; a later one with the same child only tells what was chosen. */
-const start = (device: string): Promise<Engine> =>
-  (engine ??= (async () => {
-    const made = await createEngine(
-      createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models')),
-      device,
-    );
+const start = (device: string): Promise<Engine> => (engine ??= startEngine(device));
+
+async function startEngine(device: string): Promise<Engine> {
+  const registry = createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models'));
+  const made = await createEngine(registry, device);
+  try {
     await made.warm();
     return made;
-  })());
+  } catch (error) {
+    if (made.device.device === 'cpu') throw error;
+    // It answered the probe but cannot do a step: too little memory, or an operator that its provider does wrong.
+    await made.release();
+    const onCpu = await createEngine(registry, 'cpu');
+    await onCpu.warm();
+    const notice = `${made.device.device} failed at the first step (${(error as Error).message}): computing on the CPU`;
+    return { ...onCpu, device: { device: 'cpu', available: made.device.available, notice } };
+  }
+}
 
 const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Requests[K]['answer']> } = {
   async hello({ device }) {
@@ -40,10 +52,11 @@ const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Re
 
 async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
   const { jobId, job } = ask;
-  const ready = await start('auto');
+  running.add(jobId);
   const pace = createPace();
-  let saved = performance.now();
   try {
+    const ready = await start('auto');
+    let saved = performance.now();
     const done = await ready.imagine(ask, {
       begun: (told) => send({ kind: 'progress', progress: { kind: 'begun', jobId, ...told } }),
       step(report) {
@@ -62,9 +75,13 @@ async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
     });
     return done;
   } finally {
+    running.delete(jobId);
     canceled.delete(jobId);
   }
 }
+
+/** What is wrong with the request itself, not with the computing. */
+const badRequests = [BadRequest, UnknownModelError, UnknownDeviceError, UnknownNeuronError];
 
 /** Steps per second over the last few steps, and the seconds that are left at that pace. */
 function createPace() {
@@ -79,7 +96,8 @@ function createPace() {
 
 process.on('message', (message: ToChild) => {
   if (message.kind === 'cancel') {
-    canceled.add(message.jobId);
+    // One that has ended already must not be stopped when it is asked for again.
+    if (running.has(message.jobId)) canceled.add(message.jobId);
     return;
   }
   const { id, kind, ask } = message;
@@ -90,7 +108,7 @@ process.on('message', (message: ToChild) => {
       send({
         kind: 'error',
         id,
-        code: error instanceof UnknownModelError ? 'bad-request' : 'failed',
+        code: badRequests.some((kind) => error instanceof kind) ? 'bad-request' : 'failed',
         message: error instanceof Error ? error.message : String(error),
       });
     },

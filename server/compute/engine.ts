@@ -1,7 +1,7 @@
 import { defaultModel, type Registry } from '../../models/registry.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
 import { imagine, type Imagined, type Watcher } from '../imagination/imagine.js';
-import { conceptsOf, embedPixels, embedText } from '../imagination/look.js';
+import { conceptsOf, embedText, lookAt } from '../imagination/look.js';
 import { jobRequest } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
 import { chooseDevice } from './device.js';
@@ -35,7 +35,7 @@ export async function createEngine(registry: Registry, asked: string): Promise<E
   };
   const embedImage = async (model: BrivlModel, image: Uint8Array) => {
     const { pixels, canvas } = await pixelsOf(model, image);
-    return embedPixels(sessions, model.hash, model.eye, pixels, canvas);
+    return (await lookAt(sessions, model.hash, model.eye, pixels, canvas)).embedding;
   };
 
   return {

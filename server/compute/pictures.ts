@@ -1,10 +1,11 @@
 import sharp from 'sharp';
 import type { Canvas } from '../imagination/parameters.js';
+import { BadRequest } from './protocol.js';
 
 /** Decompression bombs stop here: 50 megapixels. */
 const limitInputPixels = 50_000_000;
 
-/** An image file as RGB bytes [H, W, 3] of exactly this size: stretched, as BriVL looks at pictures; transparency on white. */
+/** An image file as RGB bytes [H, W, 3] of exactly this size: stretched, as BriVL looks at pictures; transparency on white. Throws BadRequest. */
 export async function decodeTo(file: Uint8Array, { width, height }: Canvas, fit: 'fill' | 'cover' = 'fill'): Promise<Uint8Array> {
   try {
     const { data } = await sharp(file, { limitInputPixels })
@@ -17,7 +18,7 @@ export async function decodeTo(file: Uint8Array, { width, height }: Canvas, fit:
       .toBuffer({ resolveWithObject: true });
     return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   } catch (error) {
-    throw new Error(`the image cannot be read (${(error as Error).message}): give a PNG, JPEG or WebP`, { cause: error });
+    throw new BadRequest(`the image cannot be read (${(error as Error).message}): give a PNG, JPEG or WebP`, { cause: error });
   }
 }
 

@@ -8,6 +8,8 @@ interface Pending {
   resolve(answer: never): void;
   reject(error: Error): void;
   onProgress?: (progress: Progress) => void;
+  /** The job whose progress it is told. */
+  jobId?: string;
 }
 
 export interface ComputeOptions {
@@ -42,14 +44,16 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
       execArgv: source ? ['--import', 'tsx'] : [],
       env: { ...process.env, ...env },
     });
-    forked.on('message', receive);
-    forked.on('exit', (code, signal) => {
+    const lose = (why: string) => {
       if (child === forked) child = null;
-      const why = signal ? `was ended by ${signal}` : `ended with code ${code}`;
       const lost = [...pending.values()];
       pending.clear();
       for (const { reject } of lost) reject(new ComputeCrash(`the compute process ${why}`));
-    });
+    };
+    forked.on('message', receive);
+    forked.on('exit', (code, signal) => lose(signal ? `was ended by ${signal}` : `ended with code ${code}`));
+    // It could not be started, or a message could not be sent to one that is about to end.
+    forked.on('error', (error) => forked.pid === undefined && lose(`could not be started: ${error.message}`));
     // The device is chosen once per process, before anything else is asked of it.
     forked.send({ id: 0, kind: 'hello', ask: { device } } satisfies ToChild);
     return forked;
@@ -58,7 +62,7 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
   const receive = (message: unknown) => {
     const told = message as FromChild;
     if (told.kind === 'progress') {
-      for (const { onProgress } of pending.values()) onProgress?.(told.progress);
+      for (const { jobId, onProgress } of pending.values()) if (jobId === told.progress.jobId) onProgress?.(told.progress);
       return;
     }
     const waiting = pending.get(told.id);
@@ -72,7 +76,7 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
     new Promise<Requests[K]['answer']>((resolve, reject) => {
       const target = ensure();
       const id = nextId++;
-      pending.set(id, { resolve, reject, onProgress });
+      pending.set(id, { resolve, reject, onProgress, jobId: 'jobId' in ask ? ask.jobId : undefined });
       target.send({ id, kind, ask }, (error) => {
         if (!error) return;
         pending.delete(id);
@@ -83,7 +87,8 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
   return Promise.resolve({
     request,
     cancel(jobId) {
-      child?.send({ kind: 'cancel', jobId } satisfies ToChild);
+      // A child that has just ended has nothing to cancel.
+      child?.send({ kind: 'cancel', jobId } satisfies ToChild, () => undefined);
     },
     async close() {
       closed = true;
@@ -91,7 +96,7 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
       if (!ending) return;
       await new Promise<void>((resolve) => {
         ending.once('exit', () => resolve());
-        ending.disconnect();
+        if (ending.connected) ending.disconnect();
         // A step in native code can take seconds; a process that hangs must not keep the server.
         setTimeout(() => ending.kill('SIGKILL'), 5000).unref();
       });

@@ -1,4 +1,4 @@
-import type { Concept, CurvePoint, Job, Notice } from '../jobs/job.js';
+import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
 
 /** An opaque state from which a run goes on to the same bytes: parameters, optimizer moments, generator, step, curve. */
@@ -32,6 +32,7 @@ export interface ImagineAnswer {
   secondOpinion: number | null;
   pictureConcepts: Concept[];
   secondOpinionConcepts: Concept[];
+  neurons?: NeuronReading[];
   curve: CurvePoint[];
   seconds: number;
   device: string;

@@ -8,31 +8,59 @@ export type Device = 'cpu' | 'webgpu' | 'cuda' | 'dml' | 'coreml';
 export const targetOf = (device: Device): Target => (device === 'cpu' ? 'cpu' : 'gpu');
 
 /** Step sessions hold every activation of their shape: a few are kept, the one unused longest goes first. */
-const kept = 8;
+const keptSessions = 8;
 
 export function createSessions(device: Device): Sessions & { release(): Promise<void> } {
-  const runners = new Map<string, Promise<SessionRunner>>();
+  interface Kept {
+    session: Promise<SessionRunner>;
+    /** Runs that have not answered: such a session must not be released. */
+    running: number;
+  }
+  const open = new Map<string, Kept>();
+
+  const start = (key: string, build: () => Graph): Kept => {
+    const kept = { session: createRunner(build(), device), running: 0 };
+    // One that could not be made may be asked for again.
+    kept.session.catch(() => open.get(key) === kept && open.delete(key));
+    return kept;
+  };
+
+  /** The session under a key, which is now the one used last. */
+  const use = (key: string, build: () => Graph): Kept => {
+    const used = open.get(key) ?? start(key, build);
+    open.delete(key);
+    open.set(key, used);
+    for (const [oldest, kept] of open) {
+      if (open.size <= keptSessions) break;
+      if (kept === used || kept.running > 0) continue;
+      open.delete(oldest);
+      kept.session.then((session) => session.release()).catch(() => undefined);
+    }
+    return used;
+  };
+
   return {
     device,
     target: targetOf(device),
     async runner(key, build) {
-      const known = runners.get(key) ?? createRunner(build(), device);
-      runners.delete(key);
-      runners.set(key, known);
-      for (const [oldest, runner] of runners) {
-        if (runners.size <= kept) break;
-        runners.delete(oldest);
-        await (await runner).release();
-      }
-      return known.catch((error: unknown) => {
-        runners.delete(key);
-        throw error;
-      });
+      await use(key, build).session;
+      return {
+        async run(feeds) {
+          // Between the steps of a job others may have pushed its session out: it is built again.
+          const used = use(key, build);
+          used.running += 1;
+          try {
+            return await (await used.session).run(feeds);
+          } finally {
+            used.running -= 1;
+          }
+        },
+      };
     },
     async release() {
-      const all = [...runners.values()];
-      runners.clear();
-      for (const runner of all) await (await runner).release();
+      const all = [...open.values()];
+      open.clear();
+      for (const { session } of all) await (await session).release();
     },
   };
 }

@@ -5,7 +5,7 @@ import type { Graph, Value } from '../../models/graph/index.js';
 export const halfWidth = (width: number): number => Math.floor(width / 2) + 1;
 
 /** Signed frequency of bin k of n, in cycles per pixel (numpy's fftfreq). */
-export const frequency = (k: number, n: number): number => (k < (n + 1) / 2 ? k : k - n) / n;
+export const frequency = (k: number, n: number): number => (2 * k < n ? k : k - n) / n;
 
 /** |f| of every bin of a half spectrum, [height, halfWidth] in cycles per pixel. */
 export function radii(height: number, width: number): Float64Array {

@@ -1,8 +1,8 @@
-import type { BrivlModel } from '../../models/brivl/model.js';
+import { percentile, type BrivlModel } from '../../models/brivl/model.js';
 import { sizeOf } from '../../models/graph/index.js';
-import type { Concept, CurvePoint, Job, Notice } from '../jobs/job.js';
+import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
 import { decodeCheckpoint, encodeCheckpoint, type RunState } from './checkpoint.js';
-import { askSecond, conceptsOf, cosine, embedPixels, embedText } from './look.js';
+import { askSecond, conceptsOf, cosine, embedText, lookAt } from './look.js';
 import { optimizers, schedules, type OptimizerName } from './optimizers.js';
 import { parametrizations, type Canvas } from './parameters.js';
 import { Random } from './random.js';
@@ -48,6 +48,8 @@ export interface Imagined {
   secondOpinion: number | null;
   pictureConcepts: Concept[];
   secondOpinionConcepts: Concept[];
+  /** How the finished picture drives the neurons that the job names. */
+  neurons: NeuronReading[];
   curve: CurvePoint[];
   seconds: number;
   notices: Notice[];
@@ -82,10 +84,10 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   let concepts: Concept[] = [];
 
   const inspect = async (pixels: Uint8Array) => {
-    const seen = await embedPixels(sessions, model.hash, model.eye, pixels, canvas);
+    const { embedding: seen, channels } = await lookAt(sessions, model.hash, model.eye, pixels, canvas);
     const second = model.second ? await askSecond(sessions, model, model.second, texts.main, pixels, canvas) : null;
     concepts = conceptsOf(model, seen, 10);
-    return { cos: cosine(seen, texts.main), second };
+    return { cos: cosine(seen, texts.main), second, channels };
   };
   const elapsed = () => state.seconds + (performance.now() - begunAt) / 1000;
   const save = () => encodeCheckpoint({ ...state, random: random.save(), seconds: elapsed() });
@@ -131,7 +133,7 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     drawGraph(canvas, job.parameters),
   );
   const pixels = (await drawer.run({ parameters: state.parameters })).preview as Uint8Array;
-  const { cos, second } = await inspect(pixels);
+  const { cos, second, channels } = await inspect(pixels);
   return {
     canceled: state.step < job.steps,
     pixels,
@@ -140,6 +142,7 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     secondOpinion: second?.score ?? null,
     pictureConcepts: concepts,
     secondOpinionConcepts: second?.concepts ?? [],
+    neurons: readNeurons(job, model, channels),
     curve: state.curve,
     seconds: elapsed(),
     notices: texts.notices,
@@ -200,15 +203,30 @@ function begin({ job, start, checkpoint }: ImagineInput, canvas: Canvas, random:
   };
 }
 
+/** A neuron that the model does not have. */
+export class UnknownNeuronError extends Error {}
+
+function channelOf(unit: string, { name, eye }: BrivlModel): number {
+  const channel = Number(unit.slice('LLP-'.length));
+  if (channel < eye.channels) return channel;
+  throw new UnknownNeuronError(`${name} has no neuron ${unit}: its neurons are LLP-0 to LLP-${eye.channels - 1}`);
+}
+
 /** Weights over all channels, each in units of its own standard deviation; null when the job names none. */
 function neuronWeights(job: Job, model: BrivlModel): Float32Array | null {
   if (job.neurons.length === 0) return null;
   const weights = new Float32Array(model.eye.channels);
   for (const { unit, weight } of job.neurons) {
-    const channel = Number(unit.slice('LLP-'.length));
-    if (channel >= weights.length)
-      throw new Error(`${model.name} has the neurons LLP-0 to LLP-${weights.length - 1}: ${unit} is not one of them`);
+    const channel = channelOf(unit, model);
     weights[channel] += weight / model.deviations[channel];
   }
   return weights;
+}
+
+function readNeurons(job: Job, model: BrivlModel, channels: Float32Array): NeuronReading[] {
+  return job.neurons.map(({ unit }) => {
+    const channel = channelOf(unit, model);
+    const activation = channels[channel];
+    return { channel, activation, percentile: model.quantiles && percentile(model.quantiles, channel, activation) };
+  });
 }

@@ -6,7 +6,10 @@ import type { Concept, Notice } from '../jobs/job.js';
 import type { Canvas } from './parameters.js';
 import type { Sessions } from './sessions.js';
 
-/** `picture` [H, W, 3] bytes -> `embedding` [1, E]; the whole picture, stretched to what the eye sees, antialiased. */
+/**
+ * `picture` [H, W, 3] bytes -> `embedding` [1, E] and `channels` [1, C], the means of the LLP map; the whole picture, stretched to what the
+ * eye sees, antialiased.
+ */
 export function lookGraph({ width, height }: Canvas, eye: Eye): Graph {
   const g = new Graph();
   const picture = g.input('picture', [height, width, 3], 'uint8');
@@ -25,20 +28,23 @@ export function lookGraph({ width, height }: Canvas, eye: Eye): Graph {
   const fitted = width === eye.size ? tall : alongAxis(g, tall, 2, fit(width), [eye.size, width]);
   const seen = eye.look(g, g.reshape(fitted, [1, 3, eye.size, eye.size]));
   g.output('embedding', seen.embedding);
+  g.output('channels', g.reduceMean(seen.llp, [2, 3]));
   return simplify(g);
 }
 
-/** L2-normalised embedding of a picture in an eye's joint space. pixels: [H, W, 3] bytes. */
-export async function embedPixels(
-  sessions: Sessions,
-  key: string,
-  eye: Eye,
-  pixels: Uint8Array,
-  canvas: Canvas,
-): Promise<Float32Array> {
+/** What an eye makes of a whole picture. */
+export interface Look {
+  /** L2-normalised, in the eye's joint space. */
+  embedding: Float32Array;
+  /** Mean activation of each LLP channel. */
+  channels: Float32Array;
+}
+
+/** @param pixels [H, W, 3] bytes */
+export async function lookAt(sessions: Sessions, key: string, eye: Eye, pixels: Uint8Array, canvas: Canvas): Promise<Look> {
   const runner = await sessions.runner(`look:${key}:${canvas.width}x${canvas.height}`, () => lookGraph(canvas, eye));
-  const { embedding } = await runner.run({ picture: pixels });
-  return embedding as Float32Array;
+  const { embedding, channels } = await runner.run({ picture: pixels });
+  return { embedding: embedding as Float32Array, channels: channels as Float32Array };
 }
 
 export interface EmbeddedText {
@@ -78,7 +84,7 @@ export async function askSecond(
   pixels: Uint8Array,
   canvas: Canvas,
 ): Promise<{ score: number; concepts: Concept[] }> {
-  const embedding = await embedPixels(sessions, `${model.hash}:second`, second.eye, pixels, canvas);
+  const { embedding } = await lookAt(sessions, `${model.hash}:second`, second.eye, pixels, canvas);
   const space: ConceptSpace = { entries: model.concepts.entries, joint: second.joint };
   return { score: cosine(throughBridge(second, text), embedding), concepts: nearest(space, embedding, 10) };
 }

@@ -149,6 +149,14 @@ export interface Concept {
   score: number;
 }
 
+/** One LLP neuron over a whole picture: the mean of its channel, and the share of photographs (0 to 100) that drive it less. */
+export interface NeuronReading {
+  channel: number;
+  activation: number;
+  /** Null when the model's files do not tell how its channels answer photographs. */
+  percentile: number | null;
+}
+
 /** Something a person should know that did not stop the job (text cut, unknown characters, device fell back). */
 export interface Notice {
   code: string;

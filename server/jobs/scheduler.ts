@@ -17,7 +17,7 @@ import { pictureFile } from '../store/picture.js';
 import { results } from '../store/schema.js';
 import type { Store } from '../store/store.js';
 import { startFrames } from './frames.js';
-import type { Job, JobView } from './job.js';
+import type { CurvePoint, Job, JobView } from './job.js';
 
 /** What a job does that others should know of. Of a job's frames the one marked `isLast` must arrive; of the others the newest will do. */
 export type JobEvent =
@@ -38,6 +38,8 @@ export interface Scheduler {
   queue(): QueueState;
   /** The newest frame of the running job. */
   latestFrame(jobId: string): Frame | undefined;
+  /** The running job's curve since this process took it up; a finished job's is in its result. */
+  curve(jobId: string): CurvePoint[] | undefined;
   /** Since the process started. */
   counts(): { steps: number; computeCrashes: number };
   onEvent(listener: (event: JobEvent) => void): void;
@@ -59,6 +61,7 @@ interface Running {
   cos: number | null;
   secondOpinion: number | null;
   frame?: Frame;
+  curve: CurvePoint[];
   /** Compute has the job, so it is compute that must be told of a cancel. */
   isHandedOver: boolean;
   ended: Promise<void>;
@@ -114,6 +117,7 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
       step: record.step,
       cos: record.cos,
       secondOpinion: record.secondOpinion,
+      curve: [],
       isHandedOver: false,
       ended: Promise.resolve(),
     };
@@ -157,6 +161,8 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
         mine.step = progress.step;
         mine.cos = progress.cos;
         mine.secondOpinion = progress.secondOpinion ?? mine.secondOpinion;
+        const { step, cos, secondOpinion } = progress;
+        mine.curve.push({ step, cos, ...(secondOpinion !== undefined && { secondOpinion }) });
         // The picture of the last step comes as the stored PNG.
         if (progress.pixels.length > 0 && progress.step < progress.steps) frames.offer(progress);
       }
@@ -280,6 +286,7 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
     views,
     queue,
     latestFrame: (id) => (running?.id === id ? running.frame : undefined),
+    curve: (id) => (running?.id === id ? running.curve : undefined),
     counts: () => ({ ...counters }),
     onEvent: (listener) => {
       listeners.push(listener);

@@ -1,4 +1,4 @@
-import type { Concept, JobView } from '../jobs/job.js';
+import type { Concept, CurvePoint, JobView } from '../jobs/job.js';
 
 /** A picture on its way. The last frame of a job is the stored PNG, byte for byte; earlier ones are WebP. */
 export interface Frame {
@@ -31,7 +31,8 @@ export type Answer = { ok: true } | { ok: false; error: string };
 
 export interface ServerToClient {
   /** Answers `watch`, with the newest frame (of a finished job: the stored PNG), and comes again, without one, when the job's state changes. */
-  snapshot: (message: { job: JobView; frame?: Frame }) => void;
+  /** To who begins to watch, and whenever the job's state changes; frame and curve so far only to who begins. */
+  snapshot: (message: { job: JobView; frame?: Frame; curve?: CurvePoint[] }) => void;
   frame: (frame: Frame) => void;
   done: (message: { jobId: string; resultId: string }) => void;
   failed: (message: { jobId: string; error: string; canceled: boolean }) => void;

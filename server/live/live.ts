@@ -65,7 +65,8 @@ export function startLive(
     // Looked up again after the wait, so that no newer state overtakes it.
     const job = scheduler.find(jobId);
     const frame = png ?? scheduler.latestFrame(jobId);
-    if (job) send({ job, ...(frame && { frame }) });
+    const curve = scheduler.curve(jobId);
+    if (job) send({ job, ...(frame && { frame }), ...(curve && { curve }) });
   };
 
   scheduler.onEvent((event) => {

@@ -12,7 +12,7 @@ import type { BrivlModel } from '../../models/brivl/model.js';
 import { createRegistry, defaultModel } from '../../models/registry.js';
 import { createSessions, type Device } from '../../server/compute/sessions.js';
 import { imagine, specOf } from '../../server/imagination/imagine.js';
-import { embedText } from '../../server/imagination/look.js';
+import { cosine, embedText } from '../../server/imagination/look.js';
 import { optimizers } from '../../server/imagination/optimizers.js';
 import { parametrizations } from '../../server/imagination/parameters.js';
 import { Random } from '../../server/imagination/random.js';
@@ -30,7 +30,8 @@ export interface Compared {
   /** Operators that did not run on WebGPU. */
   elsewhere: string[];
   seconds: Record<string, number>;
-  job: Record<'webgpu' | 'cpu', { cos: number; curve: number[]; text: number[]; pixels: number }>;
+  /** Of the whole job: cosine of the two text embeddings, mean difference of the pictures in levels of 255, and what each run told. */
+  job: { text: number; pixels: number } & Record<'webgpu' | 'cpu', { cos: number; curve: number[] }>;
 }
 
 const [eyeSide, views, side, steps] = process.argv.slice(2).map(Number);
@@ -109,10 +110,21 @@ async function wholeJob(device: Device) {
   try {
     const { embedding } = await embedText(sessions, model, job.text);
     const { cos, curve, pixels } = await imagine(sessions, { job, model });
-    return { cos, curve: curve.map((point) => point.cos), text: [...embedding], pixels: pixels.length };
+    return { embedding, pixels, told: { cos, curve: curve.map((point) => point.cos) } };
   } finally {
     await sessions.release();
   }
+}
+
+async function compareJobs(): Promise<Compared['job']> {
+  const [gpu, cpu] = [await wholeJob('webgpu'), await wholeJob('cpu')];
+  const difference = gpu.pixels.reduce((sum, level, i) => sum + Math.abs(level - cpu.pixels[i]), 0);
+  return {
+    text: cosine(gpu.embedding, cpu.embedding),
+    pixels: difference / cpu.pixels.length,
+    webgpu: gpu.told,
+    cpu: cpu.told,
+  };
 }
 
 async function compare(): Promise<Compared> {
@@ -126,7 +138,7 @@ async function compare(): Promise<Compared> {
     nodes: gpu.nodes,
     elsewhere: gpu.elsewhere,
     seconds: { webgpu: gpu.seconds, cpu: cpu.seconds },
-    job: { webgpu: await wholeJob('webgpu'), cpu: await wholeJob('cpu') },
+    job: await compareJobs(),
   };
 }
 

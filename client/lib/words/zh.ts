@@ -126,7 +126,10 @@ export const chinese: Words = {
   secondOpinionSentence: '另一个没有参与作画的网络也来打分',
   curve: (cos, second) => `逐步的相似度；现在 ${cos}${second === null ? '' : `，旁观者 ${second}`}`,
   notices: '请留意',
-  noticeOf: {},
+  noticeOf: {
+    'text-cut': '文字太长，后面的部分它没有读到。',
+    'text-unknown': '有些字符它不认识：它读中文和英文。',
+  },
 
   actions: '拿这张图来',
   download: '下载 PNG',
