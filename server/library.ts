@@ -48,6 +48,7 @@ export async function imagine(request: string | JobRequest, options: ImagineOpti
     const registry = createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models'));
     engine = createEngine(registry, device);
     engines.set(device, engine);
+    engine.catch(() => engines.delete(device));
   }
   return (await engine).imagine({ jobId: 'library', job, init }, watcher);
 }

@@ -91,8 +91,10 @@ export function openBrivl(folder: string): BrivlModel {
     'image.safetensors',
     'text.safetensors',
     'tokenizer.json',
+    'concepts.json',
     'concepts.safetensors',
     'second.safetensors',
+    'statistics.safetensors',
   ];
   const { hash, bytes } = digest(files.map(path).filter((file) => existsSync(file)));
   const towerText = scoped(words, 'textencoder.');

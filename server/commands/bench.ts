@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { Graph, simplify } from '../../models/graph/index.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
 import { defaultModel } from '../../models/registry.js';
@@ -16,7 +17,7 @@ import { stepGraph, type StepSpec } from '../imagination/step.js';
 import { cutViews, viewInputs, viewPlans, ViewSampler } from '../imagination/views.js';
 import { jobRequest } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
-import { numberOf, stringOf, type Command } from './command.js';
+import { numberOf, stringOf, UsageError, type Command } from './command.js';
 import { openRegistry } from './studio.js';
 
 interface Case {
@@ -36,6 +37,8 @@ export const benchCommand: Command = {
   options: { runs: { type: 'string' }, device: { type: 'string' } },
   async run(_, values) {
     const runs = numberOf(values, 'runs') ?? 25;
+    if (!Number.isInteger(runs) || runs < 1 || runs > 1000)
+      throw new UsageError(`--runs takes a whole number from 1 to 1000, not ${runs}`);
     const { device } = await chooseDevice(stringOf(values, 'device') ?? 'cpu');
     const model = openRegistry().open(defaultModel);
     const job = jobRequest.parse({ text: 'bench' });
@@ -55,6 +58,8 @@ export const benchCommand: Command = {
     const times = new Map(Object.keys(timed).map((name) => [name, [] as number[]]));
     for (let i = 0; i < runs + 3; i++)
       for (const [name, run] of Object.entries(timed)) {
+        // Idle threads of onnxruntime and of PyTorch spin for a while, and would slow what comes next.
+        await setTimeout(60);
         const seconds = await run();
         // The first rounds warm caches and allocators.
         if (i >= 3) times.get(name)!.push(seconds);
@@ -121,29 +126,35 @@ async function clock(runner: SessionRunner, feeds: Record<string, Float32Array>)
 
 const median = (values: number[]): number => values.slice().sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
-/** A Python with torch that makes the same step on demand; null where there is none. */
+/** A Python with torch that makes the same step on demand; null where there is none. What else goes wrong there is an error. */
 async function startTorch(spec: StepSpec, model: BrivlModel, threads: number) {
   const script = join(repositoryRoot, 'test/bench/pytorch_step.py');
   const weights = join(repositoryRoot, 'models/brivl/nano/image.safetensors');
-  const child = spawn(
-    process.env.PYTHON ?? 'python3',
-    [script, weights, String(spec.views), String(model.eye.size), String(threads)],
-    {
-      stdio: ['pipe', 'pipe', 'ignore'],
-    },
+  const args = [script, weights, String(spec.views), String(model.eye.size), String(threads)];
+  const child = spawn(process.env.PYTHON ?? 'python3', args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  let complaints = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text));
+  child.stdin.on('error', () => undefined);
+  const ended = new Promise<'ended'>((resolve) =>
+    child.once('error', () => resolve('ended')).once('close', () => resolve('ended')),
   );
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const failed = new Promise<null>((resolve) => {
-    child.once('error', () => resolve(null));
-    child.once('exit', () => resolve(null));
-  });
-  const ready = await Promise.race([lines.next(), failed]);
-  if (ready?.value !== 'ready') return null;
+  const next = async (): Promise<string> => {
+    const line = await Promise.race([lines.next(), ended]);
+    if (line !== 'ended' && line.done !== true) return line.value;
+    await ended;
+    throw new Error(`${script} ended: ${complaints.trim().split('\n').at(-1) ?? ''}`);
+  };
+  try {
+    await next();
+  } catch (error) {
+    if (child.pid === undefined || /No module named '(torch|numpy)'/.test(complaints)) return null;
+    throw error;
+  }
   return {
     async time(what: 'step' | 'forward'): Promise<number> {
       child.stdin.write(`${what}\n`);
-      const { value } = (await lines.next()) as { value: string };
-      return Number(value);
+      return Number(await next());
     },
     stop: () => child.stdin.end(),
   };

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { parseArgs, type ParseArgsConfig } from 'node:util';
 import { z } from 'zod';
 
@@ -13,7 +14,7 @@ export interface Command {
   run(positionals: string[], values: Values): Promise<object>;
 }
 
-/** A mistake in how a command was called: shown as its sentence, without a stack, exit code 2. */
+/** A mistake in how a command was called: shown as its sentence and the usage, without a stack, exit code 2. */
 export class UsageError extends Error {}
 
 export const stringOf = (values: Values, name: string): string | undefined =>
@@ -33,6 +34,15 @@ export function numberOf(values: Values, name: string): number | undefined {
   return value;
 }
 
+/** The bytes of a file that a person named; a clear error when they cannot be had. */
+export function readNamed(file: string, option: string): Uint8Array {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new UsageError(`${option} ${file} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 export function required(positionals: string[], what: string): string {
   const [first, ...rest] = positionals;
   if (first === undefined) throw new UsageError(`${what} is missing`);
@@ -46,9 +56,7 @@ export function parse(command: Command, argv: string[]): { positionals: string[]
     const { positionals, values } = parseArgs({ args: argv, options, allowPositionals: true });
     return { positionals, values: values };
   } catch (error) {
-    throw new UsageError(`${(error as Error).message.replace(/\.? To specify.*$/s, '')}; usage: reverie ${command.usage}`, {
-      cause: error,
-    });
+    throw new UsageError((error as Error).message.replace(/\.? To specify.*$/s, ''), { cause: error });
   }
 }
 

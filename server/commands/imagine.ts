@@ -1,13 +1,17 @@
-import { readFileSync } from 'node:fs';
-import { extname } from 'node:path';
+import { createHash } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, extname } from 'node:path';
 import sharp from 'sharp';
 import type { Engine } from '../compute/engine.js';
-import { jobRequest, type Job } from '../jobs/job.js';
-import { listOf, numberOf, required, sentences, stringOf, UsageError, type Command, type Values } from './command.js';
+import { jobRequest, limits, type Job } from '../jobs/job.js';
+import { listOf, numberOf, readNamed, required, sentences, stringOf, UsageError, type Command, type Values } from './command.js';
+import { pictureFile } from '../store/picture.js';
+import { reencodeUpload } from '../store/uploads.js';
 import { openEngine } from './studio.js';
 
 export const imagineCommand: Command = {
-  usage: 'imagine "<text>" --out FILE.png [--parameters fourier|pixels|maco] [--seed N] [--steps N] [--json] ...',
+  usage:
+    'imagine "<text>" --out FILE.png [--parameters fourier|pixels|maco] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--device NAME] [--json]',
   summary: 'draw what the model imagines at a text',
   options: {
     out: { type: 'string' },
@@ -24,6 +28,7 @@ export const imagineCommand: Command = {
     model: { type: 'string' },
     device: { type: 'string' },
     seed: { type: 'string' },
+    count: { type: 'string' },
     steps: { type: 'string' },
     views: { type: 'string' },
     size: { type: 'string' },
@@ -36,30 +41,46 @@ export const imagineCommand: Command = {
     const video = stringOf(values, 'video');
     if (video && !['.webp', '.gif'].includes(extname(video).toLowerCase()))
       throw new UsageError(`--video takes a file that ends in .webp or .gif, not ${video}`);
-    const job = jobOf(required(positionals, 'text'), values);
+    const count = numberOf(values, 'count') ?? 1;
+    if (!Number.isInteger(count) || count < 1 || count > 64)
+      throw new UsageError(`--count takes a whole number from 1 to 64, not ${count}`);
     const file = stringOf(values, 'init');
+    const init = file === undefined ? undefined : await pictureToStartFrom(file);
+    const job = jobOf(required(positionals, 'text'), values, init);
+    if (job.seed + count - 1 > limits.seed) throw new UsageError(`--seed with --count must stay at or below ${limits.seed}`);
     const engine = await openEngine(stringOf(values, 'device'));
     try {
-      const frames: Uint8Array[] = [];
-      const done = await imagineToFile(engine, job, out, {
-        init: file === undefined ? undefined : readFileSync(file),
-        frame: video ? (pixels) => frames.push(pixels) : undefined,
-        quiet: values.json === true,
-      });
-      if (video) await writeVideo(video, frames, job);
-      if (values.json !== true)
-        console.log(
-          `${out}  cos ${done.cos.toFixed(3)}  second opinion ${done.secondOpinion?.toFixed(3) ?? '-'}  ${done.seconds.toFixed(1)} s`,
-        );
-      return done;
+      const results = [];
+      for (let i = 0; i < count; i++) {
+        const numbered = (name: string) => (count === 1 ? name : name.replace(/(\.[^.]+)$/, `-${i + 1}$1`));
+        const filmed = video && createFilm(job);
+        const done = await imagineToFile(engine, { ...job, seed: job.seed + i }, numbered(out), {
+          init: init?.png,
+          frame: filmed ? filmed.frame : undefined,
+          quiet: values.json === true,
+        });
+        if (filmed) await filmed.write(numbered(video));
+        if (values.json !== true)
+          console.log(
+            `${done.out}  cos ${done.cos.toFixed(3)}  second opinion ${done.secondOpinion?.toFixed(3) ?? '-'}  ${done.seconds.toFixed(1)} s`,
+          );
+        results.push(done);
+      }
+      return count === 1 ? results[0] : { results };
     } finally {
       await engine.release();
     }
   },
 };
 
+/** The picture as the server would keep it when it is uploaded, and its id: so that both write the same PNG. */
+async function pictureToStartFrom(file: string): Promise<{ id: string; png: Uint8Array }> {
+  const { png } = await reencodeUpload(readNamed(file, '--init'));
+  return { id: createHash('sha256').update(png).digest('hex'), png };
+}
+
 /** A job from the command line's words; the schema's own sentences tell what does not fit. */
-function jobOf(text: string, values: Values): Job {
+function jobOf(text: string, values: Values, init?: { id: string }): Job {
   const weighted = listOf(values, 'weighted').map((entry) => {
     const at = entry.lastIndexOf(':');
     const weight = Number(entry.slice(at + 1));
@@ -89,6 +110,7 @@ function jobOf(text: string, values: Values): Job {
     seed: numberOf(values, 'seed'),
     steps: numberOf(values, 'steps'),
     views: numberOf(values, 'views'),
+    init: init?.id,
     size: size === undefined ? undefined : /^\d+$/.test(size) ? Number(size) : size,
   };
   const parsed = jobRequest.safeParse(Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined)));
@@ -98,13 +120,17 @@ function jobOf(text: string, values: Values): Job {
 
 interface ToFile {
   init?: Uint8Array;
-  frame?: (pixels: Uint8Array) => void;
+  frame?: (pixels: Uint8Array, step: number) => void;
   quiet?: boolean;
 }
 
-/** Runs a job, writes its PNG, and tells what came of it. Progress goes to stderr when that is a terminal. */
+/**
+ * Runs a job, writes its PNG (the bytes that the server would keep for it), and tells what came of it. Folders that are missing are made.
+ * Progress goes to stderr when that is a terminal.
+ */
 export async function imagineToFile(engine: Engine, job: Job, out: string, { init, frame, quiet = false }: ToFile = {}) {
   const live = process.stderr.isTTY && !quiet;
+  mkdirSync(dirname(out), { recursive: true });
   const done = await engine.imagine(
     { jobId: 'cli', job, init },
     {
@@ -112,28 +138,37 @@ export async function imagineToFile(engine: Engine, job: Job, out: string, { ini
         for (const { message } of notices) console.error(message);
       },
       step({ step, steps, cos, seconds, pixels }) {
-        frame?.(pixels);
+        frame?.(pixels, step);
         if (live) process.stderr.write(`\r${step}/${steps}  cos ${cos.toFixed(3)}  ${((step + 1) / seconds).toFixed(1)} steps/s `);
       },
     },
   );
   if (live) process.stderr.write('\r\x1b[K');
-  frame?.(done.pixels);
-  const { pixels, width, height, curve, canceled: _, ...told } = done;
-  await sharp(pixels, { raw: { width, height, channels: 3 } })
-    .png()
-    .toFile(out);
-  return { out, text: job.text, seed: job.seed, steps: job.steps, width, height, ...told, curve };
+  frame?.(done.pixels, job.steps);
+  const { pixels, width, height, curve, canceled: _, modelHash, ...told } = done;
+  const model = { name: job.model, hash: modelHash };
+  writeFileSync(out, await pictureFile({ pixels, width, height }, job, model));
+  return { out, text: job.text, seed: job.seed, steps: job.steps, width, height, ...told, model, curve };
 }
 
-/** Three seconds and a still of one at the end, as animated WebP or GIF. */
-async function writeVideo(file: string, frames: Uint8Array[], { width, height }: Job): Promise<void> {
-  const every = Math.max(1, Math.ceil(frames.length / 75));
-  const shown = frames.filter((_, i) => i % every === 0 || i === frames.length - 1);
-  const delay = shown.map((_, i) => (i === shown.length - 1 ? 1000 : 40));
-  const raw = { width, height: height * shown.length, channels: 3 as const, pageHeight: height };
-  const animation = sharp(Buffer.concat(shown), { raw, limitInputPixels: false });
-  await (
-    extname(file).toLowerCase() === '.gif' ? animation.gif({ delay, loop: 0 }) : animation.webp({ delay, loop: 0, quality: 82 })
-  ).toFile(file);
+/** Three seconds at most and a still of one at the end, as animated WebP or GIF. */
+function createFilm({ width, height, steps }: Job) {
+  const every = Math.max(1, Math.ceil(steps / 75));
+  const frames: Uint8Array[] = [];
+  return {
+    frame(pixels: Uint8Array, step: number) {
+      if (step % every === 0 || step === steps) frames.push(pixels);
+    },
+    async write(file: string): Promise<void> {
+      const delay = frames.map((_, i) => (i === frames.length - 1 ? 1000 : 40));
+      const raw = { width, height: height * frames.length, channels: 3 as const, pageHeight: height };
+      const animation = sharp(Buffer.concat(frames), { raw, limitInputPixels: false });
+      const written =
+        extname(file).toLowerCase() === '.gif'
+          ? animation.gif({ delay, loop: 0 })
+          : animation.webp({ delay, loop: 0, quality: 82 });
+      mkdirSync(dirname(file), { recursive: true });
+      await written.toFile(file);
+    },
+  };
 }

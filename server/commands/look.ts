@@ -1,7 +1,16 @@
-import { readFileSync } from 'node:fs';
 import { defaultModel } from '../../models/registry.js';
 import { lineOfText, type Concept } from '../jobs/job.js';
-import { numberOf, required, sentences, stringOf, UsageError, type Command, type Options, type Values } from './command.js';
+import {
+  numberOf,
+  readNamed,
+  required,
+  sentences,
+  stringOf,
+  UsageError,
+  type Command,
+  type Options,
+  type Values,
+} from './command.js';
 import { openEngine } from './studio.js';
 
 const options = { image: { type: 'string' }, model: { type: 'string' }, device: { type: 'string' } } satisfies Options;
@@ -14,12 +23,7 @@ function textOf(positionals: string[]): string {
 
 function imageOf(values: Values): Uint8Array | undefined {
   const file = stringOf(values, 'image');
-  if (file === undefined) return undefined;
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new UsageError(`${file} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
+  return file === undefined ? undefined : readNamed(file, '--image');
 }
 
 export const embedCommand: Command = {
@@ -28,12 +32,16 @@ export const embedCommand: Command = {
   options,
   async run(positionals, values) {
     const image = imageOf(values);
+    if (image && positionals.length) throw new UsageError('give a text or --image FILE, not both');
     const text = image ? null : textOf(positionals);
     const model = stringOf(values, 'model') ?? defaultModel;
     const engine = await openEngine(stringOf(values, 'device') ?? 'cpu');
     try {
-      const { embedding } = image ? await engine.embedImage(model, image) : await engine.embedText(model, text!);
-      const told = { model, embedding: [...embedding] };
+      const { embedding, notices } = image
+        ? { ...(await engine.embedImage(model, image)), notices: [] }
+        : await engine.embedText(model, text!);
+      for (const { message } of notices) console.error(message);
+      const told = { model, embedding: [...embedding], notices };
       if (values.json !== true) console.log(told.embedding.map((v) => v.toFixed(6)).join(' '));
       return told;
     } finally {
@@ -48,6 +56,7 @@ export const conceptsCommand: Command = {
   options: { ...options, top: { type: 'string' } },
   async run(positionals, values) {
     const image = imageOf(values);
+    if (image && positionals.length) throw new UsageError('give a text or --image FILE, not both');
     const text = image ? null : textOf(positionals);
     const top = numberOf(values, 'top') ?? 5;
     if (!Number.isInteger(top) || top < 1 || top > 1000)

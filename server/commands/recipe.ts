@@ -29,8 +29,28 @@ export function readRecipes(): Recipe[] {
   return readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
     .sort()
-    .map((file) => recipeFile.parse(JSON.parse(readFileSync(join(folder, file), 'utf8'))));
+    .map((file) => readRecipe(join(folder, file)));
 }
+
+/** @throws UsageError that names the file, where in it, and what does not fit. */
+export function readRecipe(file: string): Recipe {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new UsageError(`the recipe ${file} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  const parsed = recipeFile.safeParse(content);
+  if (!parsed.success) throw new UsageError(`the recipe ${file} does not fit: ${sentencesAt(parsed.error)}`);
+  for (const [i, request] of parsed.data.jobs.entries()) {
+    const checked = jobRequest.safeParse(request);
+    if (!checked.success) throw new UsageError(`the recipe ${file}, jobs.${i}: ${sentences(checked.error)}`);
+  }
+  return parsed.data;
+}
+
+const sentencesAt = (error: z.ZodError): string =>
+  error.issues.map(({ path, message }) => `${path.join('.') || 'the file'}: ${message}`).join('; ');
 
 export const recipeCommand: Command = {
   usage: 'recipe list | recipe run NAME [--out DIR] [--steps N] [--json]',
@@ -64,7 +84,8 @@ export const recipeCommand: Command = {
         for (const [c, job] of jobs.entries()) {
           const done = await imagineToFile(engine, job, join(out, `${r + 1}-${c + 1}.png`), { quiet: values.json === true });
           if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  cos ${done.cos.toFixed(3)}`);
-          results.push({ ...done, curve: undefined });
+          const { curve: _, ...told } = done;
+          results.push(told);
         }
       const sheet = join(out, 'sheet.png');
       await contactSheet(

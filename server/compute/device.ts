@@ -27,7 +27,9 @@ function installed(): Device[] {
 function hasCuda(): boolean {
   const entry = createRequire(path.join(repositoryRoot, 'package.json')).resolve('onnxruntime-node');
   const binding = path.resolve(path.dirname(entry), '../bin/napi-v6', process.platform, process.arch);
-  return ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll'].some((file) => existsSync(path.join(binding, file)));
+  return ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll'].some((file) =>
+    existsSync(path.join(binding, file)),
+  );
 }
 
 /** Eight products of side x side matrices in a row. */

@@ -16,14 +16,14 @@ export interface RunState {
 const magic = 'RVR1';
 const headLength = 12;
 
-/** Magic, header length, CRC-32 of all that follows; JSON header; the parameters and the optimizer's slots as float32. */
+/** Magic, CRC-32 of all that follows, header length; JSON header; the parameters and the optimizer's slots as float32. */
 export function encodeCheckpoint({ parameters, slots, ...rest }: RunState): Uint8Array {
   const header = Buffer.from(JSON.stringify({ ...rest, length: parameters.length, slots: slots.length }));
   const bytes = (v: Float32Array) => Buffer.from(v.buffer, v.byteOffset, v.byteLength);
   const all = Buffer.concat([Buffer.alloc(headLength), header, bytes(parameters), ...slots.map(bytes)]);
   all.write(magic, 'latin1');
-  all.writeUInt32LE(header.length, 4);
-  all.writeUInt32LE(crc32(all.subarray(headLength)), 8);
+  all.writeUInt32LE(header.length, 8);
+  all.writeUInt32LE(crc32(all.subarray(8)), 4);
   return all;
 }
 
@@ -32,9 +32,8 @@ export function decodeCheckpoint(checkpoint: Uint8Array, length: number, slots: 
   const buffer = Buffer.from(checkpoint.buffer, checkpoint.byteOffset, checkpoint.byteLength);
   if (buffer.length < headLength || buffer.toString('latin1', 0, 4) !== magic)
     throw new Error('the checkpoint is not one of a run: start the job anew');
-  const start = headLength + buffer.readUInt32LE(4);
-  if (start > buffer.length || crc32(buffer.subarray(headLength)) !== buffer.readUInt32LE(8))
-    throw new Error('the checkpoint is damaged: start the job anew');
+  if (crc32(buffer.subarray(8)) !== buffer.readUInt32LE(4)) throw new Error('the checkpoint is damaged: start the job anew');
+  const start = headLength + buffer.readUInt32LE(8);
   const header = JSON.parse(buffer.toString('utf8', headLength, start)) as Omit<RunState, 'slots' | 'parameters'> & {
     length: number;
     slots: number;

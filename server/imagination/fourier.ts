@@ -51,37 +51,69 @@ export function realTransform(
   width: number,
 ): { re: Float32Array; im: Float32Array } {
   const half = halfWidth(width);
+  const [across, down] = [planOf(width), planOf(height)];
   const re = new Float32Array(channels * height * half);
   const im = new Float32Array(channels * height * half);
-  const table = (n: number) =>
-    Array.from({ length: n }, (_, k) => [Math.cos((2 * Math.PI * k) / n), Math.sin((2 * Math.PI * k) / n)]);
-  const [across, down] = [table(width), table(height)];
-  const midRe = new Float64Array(height * half);
-  const midIm = new Float64Array(height * half);
+  const still = new Float64Array(width);
   for (let c = 0; c < channels; c++) {
-    for (let y = 0; y < height; y++)
-      for (let k = 0; k < half; k++) {
-        let [a, b] = [0, 0];
-        for (let x = 0; x < width; x++) {
-          const [cos, sin] = across[(x * k) % width];
-          const value = picture[(c * height + y) * width + x];
-          a += value * cos;
-          b -= value * sin;
-        }
-        midRe[y * half + k] = a;
-        midIm[y * half + k] = b;
+    const rows = Array.from({ length: height }, (_, y) => {
+      const start = (c * height + y) * width;
+      return transform(across, { re: Float64Array.from(picture.subarray(start, start + width)), im: still });
+    });
+    for (let k = 0; k < half; k++) {
+      const column = transform(down, {
+        re: Float64Array.from(rows, (row) => row.re[k]),
+        im: Float64Array.from(rows, (row) => row.im[k]),
+      });
+      for (let l = 0; l < height; l++) {
+        re[(c * height + l) * half + k] = column.re[l];
+        im[(c * height + l) * half + k] = column.im[l];
       }
-    for (let l = 0; l < height; l++)
-      for (let k = 0; k < half; k++) {
-        let [a, b] = [0, 0];
-        for (let y = 0; y < height; y++) {
-          const [cos, sin] = down[(y * l) % height];
-          a += midRe[y * half + k] * cos + midIm[y * half + k] * sin;
-          b += midIm[y * half + k] * cos - midRe[y * half + k] * sin;
-        }
-        re[(c * height + l) * half + k] = a;
-        im[(c * height + l) * half + k] = b;
-      }
+    }
   }
   return { re, im };
+}
+
+interface Line {
+  re: Float64Array;
+  im: Float64Array;
+}
+
+/** How lines of n are transformed: in `factor` parts of n / factor, which `inner` transforms; cos and sin of whole turns over n. */
+interface Plan {
+  factor: number;
+  cos: Float64Array;
+  sin: Float64Array;
+  inner: Plan | null;
+}
+
+/** Factors of 16 or a little more: with less, setting out the parts costs more than summing them. */
+function planOf(n: number): Plan {
+  let factor = Math.min(16, n);
+  while (n % factor) factor++;
+  const turns = (f: (angle: number) => number) => Float64Array.from({ length: n }, (_, k) => f((2 * Math.PI * k) / n));
+  return { factor, cos: turns(Math.cos), sin: turns(Math.sin), inner: factor < n ? planOf(n / factor) : null };
+}
+
+/** The discrete Fourier transform of a line of any length, factor by factor (Cooley and Tukey 1965). */
+function transform({ factor, cos, sin, inner }: Plan, line: Line): Line {
+  const n = cos.length;
+  const size = n / factor;
+  const sum: Line = { re: new Float64Array(n), im: new Float64Array(n) };
+  for (let part = 0; part < factor; part++) {
+    const own: Line = { re: new Float64Array(size), im: new Float64Array(size) };
+    for (let i = 0; i < size; i++) {
+      own.re[i] = line.re[i * factor + part];
+      own.im[i] = line.im[i * factor + part];
+    }
+    const { re, im } = inner ? transform(inner, own) : own;
+    for (let k = 0, from = 0, turn = 0; k < n; k++) {
+      sum.re[k] += re[from] * cos[turn] + im[from] * sin[turn];
+      sum.im[k] += im[from] * cos[turn] - re[from] * sin[turn];
+      if (++from === size) from = 0;
+      turn += part;
+      if (turn >= n) turn -= n;
+    }
+  }
+  return sum;
 }

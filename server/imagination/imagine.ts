@@ -90,6 +90,8 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     return { cos: cosine(seen, texts.main), second, channels };
   };
   const elapsed = () => state.seconds + (performance.now() - begunAt) / 1000;
+  const ranAway = (step: number, what: string) =>
+    new Error(`the picture ran away at step ${step} (${what}): lower the learning rate, which is ${rate}`);
   const save = () => encodeCheckpoint({ ...state, random: random.save(), seconds: elapsed() });
 
   while (state.step < job.steps) {
@@ -110,8 +112,7 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
       ...(neurons ? { neurons } : {}),
     });
     const cos = out.cos[0] as number;
-    if (!Number.isFinite(cos) || !Number.isFinite(out.loss[0]))
-      throw new Error(`the picture ran away at step ${t} (the loss is not a number): lower the learning rate, which is ${rate}`);
+    if (!Number.isFinite(cos) || !Number.isFinite(out.loss[0])) throw ranAway(t, 'the loss is not a number');
     const pixels = out.preview as Uint8Array;
     const asked = state.step % askEvery === 0 ? await inspect(pixels) : null;
     const point: CurvePoint = { step: state.step, cos, ...(asked?.second ? { secondOpinion: asked.second.score } : {}) };
@@ -128,6 +129,8 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     state.step = t;
     watcher.between?.(save, t);
   }
+  // A move that went nowhere shows in the next step's loss; there is no step after the last.
+  if (!state.parameters.every(Number.isFinite)) throw ranAway(state.step, 'its parameters are not numbers');
 
   const drawer = await sessions.runner(`draw:${job.parameters}:${canvas.width}x${canvas.height}`, () =>
     drawGraph(canvas, job.parameters),
@@ -165,9 +168,12 @@ export function specOf(job: Job, texts: number, target: StepSpec['target']): Ste
   };
 }
 
-/** Phases are angles, and MACO's authors move them by 1; everything else lives near zero. */
+/**
+ * Phases are angles, and MACO's authors move them by 1, each by its own measure; everything else lives near zero. SGD measures by the whole
+ * gradient, most of which a few low frequencies hold: at 1 theirs would turn many times over.
+ */
 function defaultRate(parameters: Job['parameters'], optimizer: OptimizerName): number {
-  return parameters === 'maco' ? 1 : optimizers[optimizer].defaultRate;
+  return parameters === 'maco' && optimizer !== 'sgd' ? 1 : optimizers[optimizer].defaultRate;
 }
 
 async function embedAll(sessions: Sessions, model: BrivlModel, job: Job) {

@@ -21,9 +21,9 @@ const dotCos: Objective = (g, seen, texts) => {
   return g.neg(g.mul(dot, g.op('Max', [cosines(g, seen, texts), g.scalar(0.1)])));
 };
 
-/** Half the squared angle, theta^2 / 2 = 2 arcsin(|u - v| / 2)^2, by arccos(c) ~ sqrt(2 (1 - c)) (1 + (1 - c) / 12): VQGAN+CLIP's prompt loss. */
+/** Half the squared angle, theta^2 / 2 = 2 arcsin(|u - v| / 2)^2: VQGAN+CLIP's prompt loss. */
 const spherical: Objective = (g, seen, texts) => {
-  // theta^2 / 2 = x (1 + x/6 + 2 x^2/45 + ...), x = 1 - cos: three terms are within 1.5% up to a right angle and have no pole at 0.
+  // theta^2 / 2 = x (1 + x/6 + 2 x^2/45 + ...), x = 1 - cos: three terms are within 1.9% up to a right angle, and have no pole at 0.
   const x = g.sub(g.scalar(1), cosines(g, seen, texts));
   const series = g.add(g.scalar(1), g.mul(x, g.add(g.scalar(1 / 6), g.scale(x, 2 / 45))));
   return g.mul(x, series);

@@ -23,17 +23,22 @@ torch.manual_seed(1)
 
 
 def read_safetensors(file: str) -> dict[str, torch.Tensor]:
-    """Every F16 and F32 tensor of a safetensors file, as float32."""
+    """Every tensor of a safetensors file as float32: F16, F32, and int8 with a scale per block of a row (X.q8 and X.scale)."""
     raw = open(file, "rb").read()
     (length,) = struct.unpack("<Q", raw[:8])
-    kinds = {"F16": torch.float16, "F32": torch.float32}
+    kinds = {"F16": torch.float16, "F32": torch.float32, "I8": torch.int8}
+    header = json.loads(raw[8 : 8 + length])
+    shapes = json.loads(header.pop("__metadata__", {}).get("shapes", "{}"))
     tensors = {}
-    for name, entry in json.loads(raw[8 : 8 + length]).items():
-        if name == "__metadata__" or entry["dtype"] not in kinds:
-            continue
+    for name, entry in header.items():
         start, end = (8 + length + offset for offset in entry["data_offsets"])
         flat = torch.frombuffer(bytearray(raw[start:end]), dtype=kinds[entry["dtype"]])
         tensors[name] = flat.reshape(entry["shape"]).float()
+    for packed in [name for name in tensors if name.endswith(".q8")]:
+        name = packed.removesuffix(".q8")
+        rows, scale = tensors.pop(packed), tensors.pop(f"{name}.scale")
+        values = rows.reshape(len(rows), scale.shape[1], -1) * scale[:, :, None]
+        tensors[name] = values.reshape(shapes.get(name, rows.shape))
     return tensors
 
 

@@ -72,7 +72,8 @@ export async function findChromium(): Promise<string> {
   }
 }
 
-async function carriedChromium(): Promise<string> {
+/** The Chromium of @sparticuz/chromium, unpacked, with SwiftShader beside it. */
+export async function carriedChromium(): Promise<string> {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     throw new Error(`@sparticuz/chromium has nothing for ${process.platform} ${process.arch}`);
   const { version } = JSON.parse(readFileSync(path.join(root, 'node_modules/@sparticuz/chromium/package.json'), 'utf8')) as {

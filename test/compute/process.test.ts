@@ -57,7 +57,14 @@ describe('the compute process', () => {
   it('tells its device and its models', async () => {
     const { device, models } = await compute.request('hello', { device: 'cpu' });
     expect(device).toEqual({ device: 'cpu', available: ['cpu'], notice: null });
-    expect(models[0]).toMatchObject({ name: 'brivl-nano', kind: 'encoder', inputSize: 224, channels: 1280, embed: 384, ready: true });
+    expect(models[0]).toMatchObject({
+      name: 'brivl-nano',
+      kind: 'encoder',
+      inputSize: 224,
+      channels: 1280,
+      embed: 384,
+      ready: true,
+    });
     expect(models[0].hash).toMatch(/^[0-9a-f]{16}$/);
   });
 
@@ -145,7 +152,9 @@ describe('the compute process', () => {
       await imagine(compute, 'k', { steps: 4, neurons: [{ unit: 'LLP-108', weight: 0 }] }),
       await imagine(compute, 'l', { steps: 4, neurons: [{ unit: 'LLP-108', weight: 20 }] }),
     ];
-    expect(free.neurons).toEqual([{ channel: 108, activation: expect.any(Number) as number, percentile: expect.any(Number) as number }]);
+    expect(free.neurons).toEqual([
+      { channel: 108, activation: expect.any(Number) as number, percentile: expect.any(Number) as number },
+    ]);
     expect(driven.neurons![0].activation).toBeGreaterThan(free.neurons![0].activation);
     expect(driven.neurons![0].percentile).toBeGreaterThanOrEqual(free.neurons![0].percentile!);
   });
@@ -159,10 +168,14 @@ describe('the compute process', () => {
       expect(error).toBeInstanceOf(BadRequest);
       return (error as Error).message;
     };
-    expect(await refused(compute.request('embedText', { model: 'nobody', text: 'a' }))).toBe('there is no model nobody: there is brivl-nano');
+    expect(await refused(compute.request('embedText', { model: 'nobody', text: 'a' }))).toBe(
+      'there is no model nobody: there is brivl-nano',
+    );
     expect(await refused(imagine(compute, 'm', { model: 'nobody' }))).toMatch(/no model nobody/);
     expect(await refused(imagine(compute, 'n', { neurons: [{ unit: 'LLP-1280', weight: 1 }] }))).toMatch(/LLP-0 to LLP-1279/);
-    expect(await refused(compute.request('embedImage', { model: 'brivl-nano', image: Buffer.from('no picture') }))).toMatch(/give a PNG/);
+    expect(await refused(compute.request('embedImage', { model: 'brivl-nano', image: Buffer.from('no picture') }))).toMatch(
+      /give a PNG/,
+    );
     const damaged = imagine(compute, 'o', {}, { checkpoint: Buffer.from('no checkpoint') });
     await expect(damaged).rejects.toThrow(/start the job anew/);
     await expect(damaged).rejects.not.toBeInstanceOf(BadRequest);

@@ -118,8 +118,8 @@ describe('views', () => {
     const random = new Random(3);
     const sides = (name: 'fourier' | 'maco') => Array.from({ length: 4000 }, () => viewPlans[name].side(random));
     const [low, high] = [Math.min(...sides('fourier')), Math.max(...sides('fourier'))];
-    expect(low).toBeGreaterThanOrEqual(0.4);
-    expect(low).toBeLessThan(0.405);
+    expect(low).toBeGreaterThanOrEqual(0.25);
+    expect(low).toBeLessThan(0.256);
     expect(high).toBeLessThanOrEqual(1);
     expect(high).toBeGreaterThan(0.995);
     const maco = sides('maco');

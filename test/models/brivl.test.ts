@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { brivlConfig, type ImageTowerConfig, type TextTowerConfig } from '../../models/brivl/config.js';
 import { efficientNet, efficientNets, layoutOf, type Block, type EfficientNetLayout } from '../../models/brivl/efficientnet.js';
-import { nearest, openBrivl, type Eye } from '../../models/brivl/model.js';
+import { nearest, openBrivl, percentile, type Eye } from '../../models/brivl/model.js';
 import { multiScalePatches, poolingMatrix, samplingWeights } from '../../models/brivl/mspp.js';
 import { createTokenizer } from '../../models/brivl/tokenizer.js';
 import { imageTower, textTower } from '../../models/brivl/towers.js';
@@ -552,6 +553,23 @@ describe('concepts', () => {
   });
 });
 
+describe('percentiles of neurons', () => {
+  const quantiles = { levels: Float32Array.of(0, 0.5, 1), values: Float32Array.of(0, -1, 2, 0, 6, 0) };
+
+  it('are linear between the quantiles, and of equal ones the highest', () => {
+    expect([-1, 0, 1, 2, 4, 6, 9].map((v) => percentile(quantiles, 0, v))).toEqual([0, 0, 25, 50, 75, 100, 100]);
+    expect([-2, -0.5, 0, 1].map((v) => percentile(quantiles, 1, v))).toEqual([0, 25, 100, 100]);
+  });
+
+  it('of nano rise with the activation, for every channel', () => {
+    for (let channel = 0; channel < nano.eye.channels; channel++) {
+      const found = [-1, 0.1, 0.3, 1, 3, 100].map((v) => percentile(nano.quantiles!, channel, v));
+      expect(found.every((p, i) => p >= 0 && p <= 100 && (i === 0 || p >= found[i - 1]))).toBe(true);
+      expect([found[0], found[5]]).toEqual([0, 100]);
+    }
+  });
+});
+
 describe('config.json', () => {
   const good = JSON.parse(readFileSync(join(root, 'models/brivl/nano/config.json'), 'utf8')) as Record<
     string,
@@ -563,6 +581,24 @@ describe('config.json', () => {
     expect([nano.textLengths, nano.deviations.length, nano.second!.bridge.length]).toEqual([[32, 130], 1280, 384 * 384]);
     expect(nano.hash).toMatch(/^[0-9a-f]{16}$/);
     expect(nano.parameters).toBeGreaterThan(30e6);
+  });
+
+  it('and every file beside it are in the hash', () => {
+    const source = join(root, 'models/brivl/nano');
+    const names = readdirSync(source);
+    expect(names).toHaveLength(8);
+    const hashes = names.map((changed) => {
+      const folder = mkdtempSync(join(tmpdir(), 'reverie-brivl-'));
+      for (const name of names) symlinkSync(join(source, name), join(folder, name));
+      const bytes = readFileSync(join(source, changed));
+      // White space at the end of JSON, zeros after the tensors: another file that says the same.
+      rmSync(join(folder, changed));
+      writeFileSync(join(folder, changed), Buffer.concat([bytes, Buffer.from(changed.endsWith('.json') ? '\n' : '\0')]));
+      const { hash } = openBrivl(folder);
+      rmSync(folder, { recursive: true });
+      return hash;
+    });
+    expect(new Set([...hashes, nano.hash]).size).toBe(9);
   });
 
   it('is refused with a backbone or pooling that is not there', () => {

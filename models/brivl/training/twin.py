@@ -173,7 +173,9 @@ def image_forward(weights: Weights, picture: torch.Tensor) -> dict[str, torch.Te
 
     def norm(x: torch.Tensor, key: str) -> torch.Tensor:
         mean, var, gain, bias = (weights[f"{root}.{key}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x, mean, var, gain, bias, eps=BATCH_NORM_EPS)
+        # Not F.batch_norm: its gradient on CPUs is wrong (torch 2.13.0) where the gradient that comes in is not contiguous, as einsum's.
+        scale = gain / torch.sqrt(var + BATCH_NORM_EPS)
+        return x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
 
     mean, std = (torch.tensor(config["input"][part], dtype=picture.dtype)[:, None, None] for part in ("mean", "std"))
     x = F.silu(norm(conv((picture - mean) / std, "conv_stem", stride=2), "bn1"))

@@ -1,0 +1,127 @@
+import { brivlConfig } from '../../models/brivl/config.js';
+import type { BrivlModel, Eye } from '../../models/brivl/model.js';
+import type { ImageTower } from '../../models/brivl/towers.js';
+import { normalize } from '../../models/brivl/transformer.js';
+import { Graph, type Value } from '../../models/graph/index.js';
+import { createRunner, type SessionRunner } from '../../server/compute/sessions.js';
+import type { Sessions } from '../../server/imagination/sessions.js';
+import { job, type Job } from '../../server/jobs/job.js';
+import { randomStream, sessionOptions } from '../graph/session.js';
+
+/** A model of a few thousand weights, in which everything that a run does takes milliseconds. */
+
+const [size, channels, embed, hidden, vocabulary, longest] = [32, 16, 12, 8, 64, 16];
+
+function draw(length: number, spread: number, seed: number): Float32Array {
+  const random = randomStream(seed);
+  return Float32Array.from({ length }, () => spread * (2 * random() - 1));
+}
+
+function look(g: Graph, pictures: Value, seed: number): ImageTower {
+  const conv = (x: Value, out: number, at: number) => {
+    const into = x.shape[1];
+    const kernel = g.floats(draw(out * into * 9, Math.sqrt(3 / (into * 9)), seed + at), [out, into, 3, 3]);
+    return g.op('Relu', [
+      g.op('Conv', [x, kernel, g.floats(draw(out, 0.1, seed + at + 50))], { strides: [2, 2], pads: [1, 1, 1, 1] }),
+    ]);
+  };
+  const features = (x: Value) => conv(conv(x, 8, 1), channels, 2);
+  const llp = features(g.sub(pictures, g.scalar(0.5)));
+  // About what grey looks like, so that small differences of pictures are large ones of direction.
+  const grey = g.reduceMean(features(g.floats(new Float32Array(3 * size * size), [1, 3, size, size])), [2, 3]);
+  const pooled = g.sub(g.reduceMean(llp, [2, 3]), grey);
+  const projected = g.scale(g.matMul(pooled, g.floats(draw(channels * embed, 1, seed + 3), [channels, embed])), 10);
+  return { llp, projected, embedding: normalize(g, projected) };
+}
+
+export const eyeOf = (seed: number): Eye => ({ size, channels, embed, look: (g, pictures) => look(g, pictures, seed) });
+
+const config = brivlConfig.parse({
+  name: 'fake',
+  version: 1,
+  image: {
+    backbone: 'efficientnet-lite0',
+    size,
+    input: { mean: [0, 0, 0], std: [1, 1, 1] },
+    feature: channels,
+    pooling: 'mean',
+    tokenNorm: false,
+    attention: { layers: 0 },
+    fc: 'linear',
+    embed,
+  },
+  text: {
+    backbone: { type: 'bert', layers: 0, hidden, heads: 1, ffn: 1, vocab: vocabulary, layerNormEps: 1e-12 },
+    paddingMask: true,
+    maxLength: longest,
+    pooledNorm: false,
+    tokenNorm: false,
+    attention: { layers: 0 },
+    fc: 'linear',
+  },
+});
+
+const table = draw(vocabulary * hidden, 1, 77);
+const unitRows = (values: Float32Array): Float32Array =>
+  values.map((v, i) => v / Math.hypot(...values.subarray(Math.floor(i / embed) * embed, (Math.floor(i / embed) + 1) * embed)));
+
+/** Pieces are characters; the text tower is their mean through a matrix. */
+export const fake: BrivlModel = {
+  name: 'fake',
+  hash: 'fake',
+  bytes: 0,
+  parameters: 0,
+  description: '',
+  config,
+  eye: eyeOf(1),
+  concepts: {
+    entries: Array.from({ length: 20 }, (_, i) => ({ wnid: `n${i}`, word: `concept ${i}`, zh: null })),
+    joint: unitRows(draw(20 * embed, 1, 88)),
+  },
+  second: null,
+  deviations: Float32Array.from({ length: channels }, (_, i) => 0.1 + 0.01 * i),
+  quantiles: null,
+  tokenize(text) {
+    const ids = [...text].map((c) => c.codePointAt(0)! % vocabulary);
+    return { ids: ids.slice(0, longest), cut: ids.length > longest, unknown: [...text].filter((c) => c.codePointAt(0)! > 0xffff) };
+  },
+  textLengths: [longest],
+  words(ids, length) {
+    const words = new Float32Array(length * hidden);
+    ids.forEach((id, i) => words.set(table.subarray(id * hidden, (id + 1) * hidden), i * hidden));
+    return { words, mask: Float32Array.from({ length }, (_, i) => +(i < ids.length)) };
+  },
+  textGraph(length) {
+    const g = new Graph();
+    const words = g.input('words', [1, length, hidden]);
+    const mask = g.reshape(g.input('mask', [1, length]), [1, length, 1]);
+    const mean = g.div(g.reduceSum(g.mul(words, mask), [1]), g.reduceSum(mask, [1]));
+    g.output('embedding', normalize(g, g.matMul(mean, g.floats(draw(hidden * embed, 1, 99), [hidden, embed]))));
+    return g;
+  },
+};
+
+/** Sessions on one thread, all kept until the end; `built` lists the keys in the order they were asked for. */
+export function sessionsInMemory(): Sessions & { built: string[]; release(): Promise<void> } {
+  const runners = new Map<string, Promise<SessionRunner>>();
+  const built: string[] = [];
+  return {
+    device: 'cpu',
+    target: 'cpu',
+    built,
+    runner(key, build) {
+      const known = runners.get(key);
+      if (known) return known;
+      built.push(key);
+      const made = createRunner(build(), 'cpu', sessionOptions);
+      runners.set(key, made);
+      return made;
+    },
+    async release() {
+      for (const runner of runners.values()) await (await runner).release();
+    },
+  };
+}
+
+export const jobOf = (fields: Readonly<Record<string, unknown>> = {}): Job =>
+  job.parse({ text: 'nature', model: 'fake', width: 64, height: 64, steps: 8, views: 2, ...fields });
