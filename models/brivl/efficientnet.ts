@@ -111,29 +111,24 @@ function mobileBlock(g: Graph, x: Value, weights: Weights, block: Block, lite: b
   const widen = (v: Value) => (expand ? activate(g, convolution(g, v, expand), lite) : v);
   const filtered =
     halves && expand ? (b: Bias) => phases(g, x, widen, depthwise, b) : (b: Bias) => depthwiseOf(g, widen(x), depthwise, b, block);
-  let out: Value;
-  if (lite) {
-    // ReLU6 about its centre, Clip(v - 3, -3, 3): its gradient needs one mask instead of two, and the projection takes the 3 back.
-    const centred = g.op('Clip', [filtered((b) => b - 3), g.scalar(-3), g.scalar(3)]);
-    out = convolution(g, centred, { ...project, bias: project.bias.map((b, o) => b + 3 * sumOfFilter(project.kernel, o)) });
-  } else
-    out = convolution(
-      g,
-      gate(
-        g,
-        activate(
-          g,
-          filtered((b) => b),
-          lite,
-        ),
-        scoped(weights, 'se.'),
-      ),
-      project,
-    );
+  const out = lite
+    ? projectCentred(g, filtered, project)
+    : convolution(g, gate(g, activate(g, filtered(unshifted), lite), scoped(weights, 'se.')), project);
   return block.stride === 1 && block.in === block.out ? g.add(out, x) : out;
 }
 
 type Bias = (bias: number) => number;
+
+const unshifted: Bias = (bias) => bias;
+
+/**
+ * ReLU6 and projection, with the ReLU6 about its centre: Clip(v - 3, -3, 3). Its gradient needs one mask instead of two, and the
+ * projection takes the 3 back.
+ */
+function projectCentred(g: Graph, filtered: (shift: Bias) => Value, { kernel, bias }: Filter): Value {
+  const centred = g.op('Clip', [filtered((b) => b - 3), g.scalar(-3), g.scalar(3)]);
+  return convolution(g, centred, { kernel, bias: bias.map((b, o) => b + 3 * sumOfFilter(kernel, o)) });
+}
 
 const depthwiseOf = (g: Graph, x: Value, { kernel, bias }: Filter, shift: Bias, { stride }: Block): Value =>
   convolution(g, x, { kernel, bias: bias.map(shift) }, { stride, group: x.shape[1] });

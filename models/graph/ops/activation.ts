@@ -102,7 +102,8 @@ export function gelu(g: Graph, x: Value, byTanh = false): Value {
 
 /**
  * Bounds are constants. At a bound itself the gradient is 0. The masks are made from the output, which is what a convolution fused with its
- * activation leaves behind; bounds of opposite sign need one mask, y^2 < bound^2, where others need two.
+ * activation leaves behind; bounds of opposite sign need one mask, y^2 < bound^2, where others need two. (Shifting others to their
+ * centre would round small outputs onto the bound.)
  */
 export const Clip: Operator = {
   attributes: {},
