@@ -27,7 +27,7 @@ export const defaults: Settings = {
   parameters: 'fourier',
   objective: 'dot-cos',
   schedule: 'constant',
-  totalVariation: 0,
+  totalVariation: 0.5,
   model: 'brivl-nano',
   width: 224,
   height: 224,

@@ -27,9 +27,12 @@ interface Case {
   runs: number;
 }
 
+/** How many times in a row each case runs before the next has its turn. */
+const burst = 5;
+
 /**
- * Times one default FeaVis step (120 steps of it are a picture) against its forward-only graph and against PyTorch eager, interleaved in one
- * run so that a busy machine slows all alike. Medians.
+ * Times one default FeaVis step (120 steps of it are a picture) against its forward-only graph and against PyTorch eager, in turns within
+ * one run so that a busy machine slows all alike. Medians.
  */
 export const benchCommand: Command = {
   usage: 'bench [--runs N] [--device auto|cpu|...] [--json]',
@@ -56,13 +59,13 @@ export const benchCommand: Command = {
       ...(torch ? { 'PyTorch eager step': () => torch.time('step'), 'PyTorch eager forward': () => torch.time('forward') } : {}),
     };
     const times = new Map(Object.keys(timed).map((name) => [name, [] as number[]]));
-    for (let i = 0; i < runs + 3; i++)
+    for (let done = 0; done < runs; done += burst)
       for (const [name, run] of Object.entries(timed)) {
         // Idle threads of onnxruntime and of PyTorch spin for a while, and would slow what comes next.
         await setTimeout(60);
-        const seconds = await run();
-        // The first rounds warm caches and allocators.
-        if (i >= 3) times.get(name)!.push(seconds);
+        // The first of a burst fills the caches that the others' work emptied: a picture is 120 steps in a row.
+        await run();
+        for (let i = 0; i < burst; i++) times.get(name)!.push(await run());
       }
     torch?.stop();
     await Promise.all([step.release(), forward.release()]);

@@ -78,7 +78,7 @@ export const job = z.strictObject({
   method: choice('method', ['feavis']).default('feavis'),
   parameters: choice('parameters', parametrizations).default('fourier'),
   objective: choice('objective', objectives).default('dot-cos'),
-  totalVariation: finite('total variation', 0, 10).default(0),
+  totalVariation: finite('total variation', 0, 10).default(0.5),
   optimizer: choice('optimizer', optimizers).optional(),
   learningRate: z
     .number('the learning rate must be a number above 0')

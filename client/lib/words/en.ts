@@ -131,7 +131,10 @@ const en = {
   curve: (cos: string, second: string | null) =>
     `Similarity by step; now ${cos}${second === null ? '' : `, second opinion ${second}`}`,
   notices: 'Worth knowing',
-  noticeOf: {} as Partial<Record<string, string>>,
+  noticeOf: {
+    'text-cut': 'The text is long: its end was not read.',
+    'text-unknown': 'Some characters are strange to it: it reads Chinese and English.',
+  } as Record<string, string>,
 
   // what can be done with it
   actions: 'With this picture',
