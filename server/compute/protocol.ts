@@ -1,4 +1,5 @@
-import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
+import type { Imagined } from '../imagination/imagine.js';
+import type { Concept, Job, Notice } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
 
 /** An opaque state from which a run goes on to the same bytes: parameters, optimizer moments, generator, step, curve. */
@@ -22,22 +23,10 @@ export interface ImagineAsk {
   checkpoint?: Checkpoint;
 }
 
-export interface ImagineAnswer {
-  canceled: boolean;
-  /** RGB bytes, height x width x 3; the stored PNG is encoded from exactly these. */
-  pixels: Uint8Array;
-  width: number;
-  height: number;
-  cos: number;
-  secondOpinion: number | null;
-  pictureConcepts: Concept[];
-  secondOpinionConcepts: Concept[];
-  neurons?: NeuronReading[];
-  curve: CurvePoint[];
-  seconds: number;
+/** `pixels` are [height, width, 3]: the stored PNG is encoded from exactly these. */
+export interface ImagineAnswer extends Imagined {
   device: string;
   modelHash: string;
-  notices: Notice[];
 }
 
 /** What a running job says unasked. `step` carries pixels only when the last frame was taken (latest wins). */

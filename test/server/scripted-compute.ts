@@ -164,6 +164,7 @@ export class ScriptedCompute implements Compute {
       secondOpinion: 0.25,
       pictureConcepts: concepts('picture', 3),
       secondOpinionConcepts: concepts('second', 3),
+      neurons: [],
       curve: Array.from({ length: step }, (_, index) => ({ step: index + 1, cos: cosAt(index + 1, job.steps) })),
       seconds: 1,
       device: 'scripted',

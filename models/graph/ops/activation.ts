@@ -36,6 +36,10 @@ export function isBelow(g: Graph, x: Value, limit: number, target: Target): Valu
   return step(g, x, -slope, limit * slope, target);
 }
 
+/** 1, 0 or -1. Sign itself has no WebGPU kernel: there it is the difference of two steps. */
+export const signOf = (g: Graph, x: Value, target: Target): Value =>
+  target === 'cpu' ? g.op('Sign', [x]) : g.sub(isPositive(g, x, target), isBelow(g, x, 0, target));
+
 export const Relu: Operator = {
   attributes: {},
   infer: shapeOfInput,

@@ -10,6 +10,7 @@ import {
   type Shape,
   type Tensor,
 } from '../tensor.js';
+import { signOf } from './activation.js';
 
 /** Elementwise operators of one input: y = f(x). */
 
@@ -37,7 +38,7 @@ export const Neg = unary(
 );
 export const Abs = unary(
   Math.abs,
-  times(({ g }, x) => g.op('Sign', [x])),
+  times(({ g, target }, x) => signOf(g, x, target)),
 );
 export const Sign = unary(Math.sign, 'none');
 export const Floor = unary(Math.floor, 'none');

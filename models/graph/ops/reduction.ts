@@ -1,6 +1,7 @@
 import type { Graph, Value } from '../graph.js';
-import { intAttribute, normalizeAxis, type InferContext, type Operator } from '../operator.js';
+import { intAttribute, normalizeAxis, type InferContext, type Operator, type Target } from '../operator.js';
 import { fromNumbers, numbers, sizeOf, strides } from '../tensor.js';
+import { signOf } from './activation.js';
 
 /** Reductions. From opset 18 all take their axes as an input; the attribute of older files becomes one when they are read. */
 
@@ -23,6 +24,7 @@ interface Rule {
   dy: Value;
   axes: number[];
   count: number;
+  target: Target;
 }
 
 function reduction(gradient: (rule: Rule) => Value, fold?: (values: number[]) => number): Operator {
@@ -34,12 +36,12 @@ function reduction(gradient: (rule: Rule) => Value, fold?: (values: number[]) =>
       const keep = intAttribute(context.attributes, 'keepdims', 1);
       return [{ dtype: x.dtype, shape: keep ? kept(x.shape, axes) : x.shape.filter((_, i) => !axes.includes(i)) }];
     },
-    gradient: ({ g, node, inputs, outputs: [y], outputGradients: [dy], integers }) => {
+    gradient: ({ g, node, inputs, outputs: [y], outputGradients: [dy], integers, target }) => {
       const x = inputs[0]!;
       const axes = reducedAxes({ inputs, attributes: node.attributes, integers });
       const shape = kept(x.shape, axes);
       const count = sizeOf(x.shape) / sizeOf(shape);
-      const dx = gradient({ g, x, y: g.reshape(y, shape), dy: g.reshape(dy!, shape), axes, count });
+      const dx = gradient({ g, x, y: g.reshape(y, shape), dy: g.reshape(dy!, shape), axes, count, target });
       return [dx.shape.join() === x.shape.join() ? dx : g.op('Expand', [dx, g.ints(x.shape)]), null];
     },
     evaluate: fold
@@ -69,7 +71,7 @@ export const ReduceMean = reduction(
 export const ReduceSumSquare = reduction(({ g, x, dy }) => g.mul(dy, g.scale(x, 2)));
 /** 0 at the origin, as in PyTorch. */
 export const ReduceL2 = reduction(({ g, x, y, dy }) => g.div(g.mul(dy, x), g.op('Max', [y, g.scalar(1e-30)])));
-export const ReduceL1 = reduction(({ g, x, dy }) => g.mul(dy, g.op('Sign', [x])));
+export const ReduceL1 = reduction(({ g, x, dy, target }) => g.mul(dy, signOf(g, x, target)));
 export const ReduceLogSumExp = reduction(({ g, x, y, dy }) => g.mul(dy, g.op('Exp', [g.sub(x, y)])));
 /** Each factor's gradient is the product of the others: the product of all that are not 0, if no other one is. */
 export const ReduceProd = reduction(
