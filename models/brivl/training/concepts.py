@@ -1,8 +1,10 @@
-"""The 1000 visual concepts: their short English names."""
+"""The 1000 visual concepts: their short English and Chinese names."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 
 from wordnet import classes, imagenet_21k, nouns
 
@@ -21,6 +23,13 @@ def concept_names() -> list[str]:
     return found
 
 
+def chinese_names() -> dict[str, str]:
+    """The Chinese name of each class by its English one, as the corpus has it."""
+    lines = (line for file in sorted((Path(__file__).parent / "corpus").glob("classes-*.jsonl")) for line in file.open(encoding="utf-8"))
+    return {entry["class"]: entry["zh"] for entry in map(json.loads, lines)}
+
+
 def concepts() -> list[dict]:
-    """Rows of concepts.json, in the order of the networks' outputs."""
-    return [{"wnid": wnid, "word": word, "zh": None} for wnid, word in zip(classes(), concept_names(), strict=True)]
+    """Rows of concepts.json, in the order of the networks' outputs; a class without a Chinese name is an error."""
+    chinese = chinese_names()
+    return [{"wnid": wnid, "word": word, "zh": chinese[word]} for wnid, word in zip(classes(), concept_names(), strict=True)]
