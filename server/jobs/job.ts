@@ -141,7 +141,7 @@ export const storedJob = z.object(job.shape);
 export const jobStatuses = ['queued', 'running', 'canceling', 'succeeded', 'failed', 'canceled'] as const;
 export type JobStatus = (typeof jobStatuses)[number];
 
-/** A visual concept and how near it is (cosine in the model's joint space). `zh` is null where a model has no Chinese names.. */
+/** A visual concept and how near it is (cosine in the model's joint space). `zh` is null where a model has no Chinese names. */
 export interface Concept {
   wnid: string;
   word: string;

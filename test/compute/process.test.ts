@@ -155,8 +155,8 @@ describe('the compute process', () => {
     expect(free.neurons).toEqual([
       { channel: 108, activation: expect.any(Number) as number, percentile: expect.any(Number) as number },
     ]);
-    expect(driven.neurons![0].activation).toBeGreaterThan(free.neurons![0].activation);
-    expect(driven.neurons![0].percentile).toBeGreaterThanOrEqual(free.neurons![0].percentile!);
+    expect(driven.neurons[0].activation).toBeGreaterThan(free.neurons[0].activation);
+    expect(driven.neurons[0].percentile).toBeGreaterThanOrEqual(free.neurons[0].percentile!);
   });
 
   it('refuses what is wrong in the request, and goes on', async () => {
