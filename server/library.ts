@@ -3,7 +3,6 @@
  *
  * `imagine` draws a picture for a text with a bundled or imported model; `differentiate` adds a gradient to an ONNX model.
  */
-import { join } from 'node:path';
 import {
   differentiate as differentiateGraph,
   readOnnx,
@@ -13,11 +12,9 @@ import {
   type Shape,
   type Target,
 } from '../models/graph/index.js';
-import { createRegistry } from '../models/registry.js';
-import { createEngine, type Engine } from './compute/engine.js';
+import { createEngine, openRegistry, type Engine } from './compute/engine.js';
 import type { Imagined, Watcher } from './imagination/imagine.js';
 import { jobRequest, type JobRequest } from './jobs/job.js';
-import { repositoryRoot } from './root.js';
 
 export { Graph, readOnnx, simplify, writeOnnx, type OnnxModel, type Value } from '../models/graph/index.js';
 export { differentiate as differentiateGraph } from '../models/graph/index.js';
@@ -45,8 +42,7 @@ export async function imagine(request: string | JobRequest, options: ImagineOpti
   const job = jobRequest.parse(typeof request === 'string' ? { text: request } : request);
   let engine = engines.get(device);
   if (!engine) {
-    const registry = createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models'));
-    engine = createEngine(registry, device);
+    engine = createEngine(openRegistry(), device);
     engines.set(device, engine);
     engine.catch(() => engines.delete(device));
   }

@@ -1,4 +1,5 @@
 import type { Graph, Tensor, Value } from '../graph/index.js';
+import { windowOf } from '../graph/ops/convolution.js';
 import { scoped, type Weights } from '../weights/weights.js';
 
 /** One stage of blocks: (repeats, kernel, stride of the first, expansion, output channels), before scaling. */
@@ -73,11 +74,9 @@ export function layoutOf({ width, depth, lite }: EfficientNetConfig): EfficientN
   return { stem, head, blocks, lite };
 }
 
-/** TensorFlow's SAME padding for one axis: the odd pixel goes to the end. */
-function samePads(size: number, kernel: number, stride: number): [number, number] {
-  const total = Math.max(0, (Math.ceil(size / stride) - 1) * stride + kernel - size);
-  return [Math.floor(total / 2), Math.ceil(total / 2)];
-}
+/** TensorFlow's SAME padding of a square kernel over a map: the odd pixel goes to the end. */
+const samePadding = (x: Value, kernel: number, stride: number) =>
+  windowOf({ auto_pad: 'SAME_UPPER', strides: [stride, stride] }, x.shape.slice(2), [kernel, kernel]);
 
 const batchNormEpsilon = 1e-3;
 
@@ -139,11 +138,9 @@ const depthwiseOf = (g: Graph, x: Value, { kernel, bias }: Filter, shift: Bias, 
  * arithmetic forwards, and backwards no map of the widened size has to be interleaved: only the narrow input is.
  */
 function phases(g: Graph, x: Value, widen: (v: Value) => Value, { kernel, bias }: Filter, shift: Bias): Value {
-  const [, , height, width] = x.shape;
   const [wide, , k] = kernel.shape;
   const planes = g.apply('Split', [g.op('SpaceToDepth', [x], { blocksize: 2 })], { axis: 1, num_outputs: 4 }, 4);
-  const [top] = samePads(height, k, 2);
-  const [left] = samePads(width, k, 2);
+  const [top, left] = samePadding(x, k, 2).before;
   let sum: Value | null = null;
   planes.forEach((plane, phase) => {
     const [rows, columns] = [tapsOf(Math.floor(phase / 2), k, top), tapsOf(phase % 2, k, left)];
@@ -211,8 +208,7 @@ function sumOfFilter(kernel: Tensor, out: number): number {
 /** SAME padding; stride and group as given. */
 function convolution(g: Graph, x: Value, { kernel, bias }: Filter, { stride = 1, group = 1 } = {}): Value {
   const k = kernel.shape[2];
-  const [top, bottom] = samePads(x.shape[2], k, stride);
-  const [left, right] = samePads(x.shape[3], k, stride);
-  const attributes = { strides: [stride, stride], pads: [top, left, bottom, right], group, kernel_shape: [k, k] };
+  const { before, after } = samePadding(x, k, stride);
+  const attributes = { strides: [stride, stride], pads: [...before, ...after], group, kernel_shape: [k, k] };
   return g.op('Conv', [x, g.constant(kernel, 'kernel'), g.floats(bias, [bias.length], 'bias')], attributes);
 }

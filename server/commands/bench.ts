@@ -7,6 +7,7 @@ import { Graph, simplify } from '../../models/graph/index.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
 import { defaultModel } from '../../models/registry.js';
 import { chooseDevice } from '../compute/device.js';
+import { openRegistry } from '../compute/engine.js';
 import { createRunner, targetOf, type SessionRunner } from '../compute/sessions.js';
 import { specOf } from '../imagination/imagine.js';
 import { objectives, weighted } from '../imagination/objectives.js';
@@ -18,7 +19,6 @@ import { cutViews, viewInputs, viewPlans, ViewSampler } from '../imagination/vie
 import { jobRequest } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
 import { numberOf, stringOf, UsageError, type Command } from './command.js';
-import { openRegistry } from './studio.js';
 
 interface Case {
   name: string;

@@ -1,5 +1,5 @@
+import { openRegistry } from '../compute/engine.js';
 import type { Command } from './command.js';
-import { openRegistry } from './studio.js';
 
 export const modelsCommand: Command = {
   usage: 'models [--json]',

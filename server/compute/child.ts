@@ -1,9 +1,7 @@
-import { join } from 'node:path';
-import { createRegistry, UnknownModelError } from '../../models/registry.js';
+import { UnknownModelError } from '../../models/registry.js';
 import { UnknownNeuronError, type StepReport } from '../imagination/imagine.js';
-import { repositoryRoot } from '../root.js';
 import { UnknownDeviceError } from './device.js';
-import { createEngine, type Engine } from './engine.js';
+import { createEngine, openRegistry, type Engine } from './engine.js';
 import { BadRequest, type FromChild, type ImagineAnswer, type ImagineAsk, type Requests, type ToChild } from './protocol.js';
 
 /** How often a running job's state is saved, in milliseconds. */
@@ -22,7 +20,7 @@ const send = (message: FromChild) => {
 const start = (device: string): Promise<Engine> => (engine ??= startEngine(device));
 
 async function startEngine(device: string): Promise<Engine> {
-  const registry = createRegistry(repositoryRoot, join(process.env.DATA_DIR ?? join(repositoryRoot, 'data'), 'models'));
+  const registry = openRegistry();
   const made = await createEngine(registry, device);
   try {
     await made.warm();

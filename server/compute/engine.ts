@@ -1,9 +1,11 @@
-import { defaultModel, type Registry } from '../../models/registry.js';
+import path from 'node:path';
+import { createRegistry, defaultModel, type Registry } from '../../models/registry.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
 import { imagine, type Imagined, type Watcher } from '../imagination/imagine.js';
 import { conceptsOf, embedText, lookAt } from '../imagination/look.js';
 import { jobRequest } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
+import { repositoryRoot } from '../root.js';
 import { chooseDevice } from './device.js';
 import { decodeTo, toPlanes } from './pictures.js';
 import type { ImagineAsk, ModelView, Requests } from './protocol.js';
@@ -24,6 +26,10 @@ export interface Engine {
   warm(): Promise<void>;
   release(): Promise<void>;
 }
+
+/** The bundled models and those imported into DATA_DIR. */
+export const openRegistry = (): Registry =>
+  createRegistry(repositoryRoot, path.join(process.env.DATA_DIR ?? path.join(repositoryRoot, 'data'), 'models'));
 
 export async function createEngine(registry: Registry, asked: string): Promise<Engine> {
   const device = await chooseDevice(asked);

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { repositoryRoot } from '../root.js';
+import { repositoryRoot, runsFromBuild } from '../root.js';
 import { BadRequest, ComputeCrash, type Compute, type FromChild, type Progress, type Requests, type ToChild } from './protocol.js';
 
 interface Pending {
@@ -36,7 +36,7 @@ export function startCompute({ device, env = {} }: ComputeOptions): Promise<Comp
   const spawn = (): ChildProcess => {
     const built = join(repositoryRoot, 'dist/server/compute/child.js');
     // From source (tests, development) the child needs tsx as its parent does.
-    const source = import.meta.url.endsWith('.ts');
+    const source = !runsFromBuild;
     const path = source ? join(repositoryRoot, 'server/compute/child.ts') : built;
     if (!existsSync(path)) throw new Error(`${path} is missing: run npm run build`);
     const forked = fork(path, [], {

@@ -1,5 +1,5 @@
 import { alongAxis } from '../../models/graph/ops/layout.js';
-import { resizeMatrix } from '../../models/graph/ops/resize.js';
+import { bilinearMatrix } from '../../models/graph/ops/resize.js';
 import { Graph, simplify } from '../../models/graph/index.js';
 import { nearest, type BrivlModel, type ConceptSpace, type Eye, type SecondOpinion } from '../../models/brivl/model.js';
 import type { Concept, Notice } from '../jobs/job.js';
@@ -14,15 +14,7 @@ export function lookGraph({ width, height }: Canvas, eye: Eye): Graph {
   const g = new Graph();
   const picture = g.input('picture', [height, width, 3], 'uint8');
   const real = g.scale(g.op('Cast', [picture], { to: 1 }), 1 / 255);
-  const method = {
-    mode: 'linear',
-    coordinates: 'half_pixel',
-    nearest: 'floor',
-    cubicA: -0.75,
-    excludeOutside: false,
-    antialias: true,
-  } as const;
-  const fit = (from: number) => resizeMatrix(from, eye.size, { ...method, scale: eye.size / from });
+  const fit = (from: number) => bilinearMatrix(from, eye.size, true);
   const planes = g.transpose(real, [2, 0, 1]);
   const tall = height === eye.size ? planes : alongAxis(g, planes, 1, fit(height), [eye.size, height]);
   const fitted = width === eye.size ? tall : alongAxis(g, tall, 2, fit(width), [eye.size, width]);

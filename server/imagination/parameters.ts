@@ -1,5 +1,5 @@
 import { alongAxis } from '../../models/graph/ops/layout.js';
-import { resizeMatrix } from '../../models/graph/ops/resize.js';
+import { bilinearMatrix } from '../../models/graph/ops/resize.js';
 import type { Graph, Shape, Value } from '../../models/graph/index.js';
 import { frequency, halfWidth, inverseRealTransform, radii, realTransform } from './fourier.js';
 import type { Random } from './random.js';
@@ -122,18 +122,9 @@ export const pixels: Parametrization = {
 };
 
 function enlarge(g: Graph, layer: Value, { width, height }: Canvas): Value {
-  const method = {
-    mode: 'linear',
-    coordinates: 'half_pixel',
-    nearest: 'floor',
-    cubicA: -0.75,
-    excludeOutside: false,
-    antialias: false,
-  } as const;
   const [, h, w] = layer.shape;
-  const matrix = (from: number, to: number) => resizeMatrix(from, to, { ...method, scale: to / from });
-  const tall = h === height ? layer : alongAxis(g, layer, 1, matrix(h, height), [height, h]);
-  return w === width ? tall : alongAxis(g, tall, 2, matrix(w, width), [width, w]);
+  const tall = h === height ? layer : alongAxis(g, layer, 1, bilinearMatrix(h, height), [height, h]);
+  return w === width ? tall : alongAxis(g, tall, 2, bilinearMatrix(w, width), [width, w]);
 }
 
 /**

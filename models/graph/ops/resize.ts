@@ -164,3 +164,15 @@ export function resizeMatrix(from: number, to: number, method: ResizeMethod & { 
   }
   return matrix;
 }
+
+/** The [to, from] matrix of a bilinear resize with half-pixel centres, taps outside falling on the border. */
+export const bilinearMatrix = (from: number, to: number, antialias = false): Float32Array =>
+  resizeMatrix(from, to, {
+    mode: 'linear',
+    coordinates: 'half_pixel',
+    nearest: 'floor',
+    cubicA: -0.75,
+    excludeOutside: false,
+    antialias,
+    scale: to / from,
+  });
