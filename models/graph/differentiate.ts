@@ -1,6 +1,6 @@
 import type { Graph, Node, Value } from './graph.js';
 import { operators } from './ops/index.js';
-import type { Target } from './operator.js';
+import type { GradientContext, Target } from './operator.js';
 import { sameShape } from './tensor.js';
 
 export interface DifferentiateOptions {
@@ -48,16 +48,18 @@ export function differentiate(graph: Graph, of: Value, wrt: readonly Value[], op
   for (const node of graph.nodes.slice().reverse()) {
     const outputGradients = node.outputs.map((v) => (reached.has(v) ? settle(v) : null));
     if (outputGradients.every((g) => g === null)) continue;
-    const wanted = node.inputs.map((v) => v !== null && reached.has(v));
+    const inputs = inputsOf(graph, node);
+    const wanted = inputs.map((v) => v !== null && reached.has(v));
     if (!wanted.some(Boolean)) continue;
-    const rule = operators[node.op].gradient;
+    const own = graph.ownGradients.get(node);
+    const rule = own ? ({ outputGradients: [dy] }: GradientContext) => [own.rule(dy!)] : operators[node.op].gradient;
     if (rule === 'none') continue;
     if (!rule) throw new Error(missingRule(node, cameFrom));
     const gradients = graph.within(`grad/${node.name}`, () =>
       rule({
         g: graph,
         node,
-        inputs: node.inputs,
+        inputs,
         outputs: node.outputs,
         outputGradients,
         wanted,
@@ -65,7 +67,7 @@ export function differentiate(graph: Graph, of: Value, wrt: readonly Value[], op
         integers: (i) => graph.integers(node.inputs[i], `input ${i} of ${node.name}`),
       }),
     );
-    node.inputs.forEach((input, i) => {
+    inputs.forEach((input, i) => {
       const gradient = gradients[i];
       if (!input || !wanted[i]) return;
       if (!gradient) throw new Error(missingRule(node, cameFrom, ` for its input ${i}`));
@@ -84,12 +86,18 @@ export function differentiate(graph: Graph, of: Value, wrt: readonly Value[], op
   });
 }
 
+/** What a node depends on when it is differentiated. */
+const inputsOf = (graph: Graph, node: Node): readonly (Value | null)[] => {
+  const own = graph.ownGradients.get(node);
+  return own ? [own.by] : node.inputs;
+};
+
 /** Values that depend on `sources`, and for each the node and input it came by (to tell a path in errors). */
 function reachable(graph: Graph, sources: readonly Value[]) {
   const reached = new Set(sources);
   const cameFrom = new Map<Node, Value>();
   for (const node of graph.nodes) {
-    const via = node.inputs.find((v) => v !== null && reached.has(v));
+    const via = inputsOf(graph, node).find((v) => v !== null && reached.has(v));
     if (!via) continue;
     cameFrom.set(node, via);
     for (const output of node.outputs) if (output.dtype === 'float32' || output.dtype === 'float16') reached.add(output);

@@ -31,6 +31,12 @@ export interface Constant {
   readonly source: FileBytes | null;
 }
 
+/** A gradient that a node has in place of its operator's: the node counts as a function of `by`, and `rule` is its vector-Jacobian product. */
+export interface OwnGradient {
+  readonly by: Value;
+  readonly rule: (gradient: Value) => Value;
+}
+
 /**
  * A dataflow graph in the ONNX language (opset 18), built forwards: a node's inputs exist before it, so `nodes` is in
  * topological order. Types and shapes are inferred as nodes are added, so a mistake is an error at its own line.
@@ -41,6 +47,7 @@ export class Graph {
   readonly nodes: Node[] = [];
   readonly constants = new Map<Value, Constant>();
   readonly producers = new Map<Value, Node>();
+  readonly ownGradients = new Map<Node, OwnGradient>();
   #names = new Map<string, number>();
   #scope = '';
   #small = new Map<string, Value>();
@@ -136,6 +143,16 @@ export class Graph {
 
   op(op: string, inputs: readonly (Value | null)[], attributes: Attributes = {}): Value {
     return this.apply(op, inputs, attributes)[0];
+  }
+
+  /**
+   * The value of `y` with a gradient of its own: to `differentiate` it is a function of `by` alone, whose gradient (of `by`'s shape) `rule`
+   * makes from the value's own. Straight-through estimators are this. A simplified graph has forgotten it.
+   */
+  withGradient(y: Value, by: Value, rule: OwnGradient['rule']): Value {
+    const value = this.op('Identity', [y]);
+    this.ownGradients.set(this.producers.get(value)!, { by, rule });
+    return value;
   }
 
   /** The elements of a constant as numbers; an error says what must be constant. */

@@ -62,6 +62,39 @@ describe('differentiate', () => {
     expect(again).toEqual(dh);
   });
 
+  it('follows a gradient of its own in place of the way a value was made', async () => {
+    const g = new Graph();
+    const x = g.input('x', [2]);
+    const w = g.input('w', [2]);
+    const h = g.mul(x, w);
+    // The floor of h x, as if it were 3 h.
+    const own = g.withGradient(g.op('Floor', [g.mul(h, x)]), h, (dy) => g.scale(dy, 3));
+    const y = sum(g, g.mul(own, own));
+    g.output('y', y);
+    const [dx, dw, dh] = await gradients(g, y, [x, w, h], { x: [1.5, 2], w: [2, -1] });
+    // floor(h x) = [4, -4], so d/dh = 2 [4, -4] 3.
+    expect(dh).toEqual([24, -24]);
+    expect(dx).toEqual([48, 24]);
+    expect(dw).toEqual([36, -48]);
+    expect(() =>
+      differentiate(
+        g,
+        sum(
+          g,
+          g.withGradient(x, w, (dy) => dy),
+        ),
+        [x],
+      ),
+    ).toThrow('does not depend on x');
+  });
+
+  it('checks the shape of a gradient of its own', () => {
+    const g = new Graph();
+    const x = g.input('x', [2]);
+    const y = g.withGradient(sum(g, x), x, (dy) => dy);
+    expect(() => differentiate(g, y, [x])).toThrow('gave [] for input 0 of shape [2]');
+  });
+
   it('takes the gradient of the objective by a value as a seed', async () => {
     const g = new Graph();
     const x = g.input('x', [2]);
