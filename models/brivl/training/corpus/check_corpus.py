@@ -3,7 +3,7 @@
     python check_corpus.py
 
 Python's standard library only. Every class named must be a `word` of ../../nano/concepts.json (or the wnid of a word that stands there
-twice); an entry of `concepts-*`, `poems-*` and `scenes-*` shows 2 to 8 classes of weights above 0 and at most 1; no text stands twice in
+twice); an entry of every other kind of file shows 2 to 8 classes of weights above 0 and at most 1; no text stands twice in
 one kind of file (nor a class twice in `classes-*`); no text of test/eval/concepts-dev.json appears. Each fault is printed as file:line:
 what is wrong, and the exit status is then 1.
 """
@@ -19,9 +19,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 CONCEPTS = HERE / "../../nano/concepts.json"
 DEV = HERE / "../../../../test/eval/concepts-dev.json"
 LANGUAGES = ("en", "zh")
+LINES = ("caption", "scene", "verse", "wish")  # kinds of lines
 FIELDS = {  # kind of file: required, optional fields
     "classes": ({"class", "zh", "names", "captions"}, set()),
     "concepts": ({"en", "zh", "kind", "shows"}, set()),
+    "lines": ({"en", "zh", "kind", "shows"}, set()),
     "poems": ({"text", "lang", "author", "shows"}, {"title", "en", "zh"}),  # en, zh: a translation
     "scenes": ({"en", "zh", "group", "shows"}, set()),
 }
@@ -93,7 +95,7 @@ def main() -> int:
     seen: dict[tuple, str] = {}  # (sort, language, text) or ("classes", wnid): where it stood first
 
     for path in sorted(HERE.glob("*.jsonl")):
-        match = re.fullmatch(r"(classes|concepts|poems|scenes)-.+", path.stem)
+        match = re.fullmatch(r"(classes|concepts|lines|poems|scenes)-.+", path.stem)
         kinds = totals[path.name] = collections.Counter()
         if not match:
             print(f"{path.name}:1: not a known kind of file")
@@ -121,6 +123,8 @@ def main() -> int:
             for field in ("kind", "group", "author", "title"):
                 if field in entry and not is_text(entry[field]):
                     found.append(f"{field} is not a text: {entry[field]!r}")
+            if sort == "lines" and entry.get("kind") not in LINES:
+                found.append(f"kind is {entry.get('kind')!r}, not one of {', '.join(LINES)}")
             if sort == "poems" and entry.get("lang") not in LANGUAGES:
                 found.append(f"lang is {entry.get('lang')!r}, not one of {', '.join(LANGUAGES)}")
 
