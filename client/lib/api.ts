@@ -1,3 +1,10 @@
+import type {
+  ClassificationView,
+  ClassifyRequest,
+  LabelSetView,
+  SimilarityRequest,
+  SimilarityView,
+} from '../../server/compare/requests.js';
 import type { Concept, ErrorBody, JobRequest, JobView, Notice, ResultView } from '../../server/jobs/job.js';
 import type { DeviceState } from '../../server/live/events.js';
 import type { ModelView } from '../../server/compute/protocol.js';
@@ -61,6 +68,9 @@ export const api = {
   deleteResult: (id: string) => ask<unknown>('DELETE', `/api/results/${encodeURIComponent(id)}`),
   conceptsOf: (text: string, top: number, signal: AbortSignal) =>
     ask<{ concepts: Concept[]; notices?: Notice[] }>('GET', `/api/concepts${query({ text, top })}`, undefined, signal),
+  labelSets: () => ask<{ sets: LabelSetView[] }>('GET', '/api/labels'),
+  similarity: (request: SimilarityRequest, signal: AbortSignal) => ask<SimilarityView>('POST', '/api/similarity', request, signal),
+  classify: (request: ClassifyRequest, signal: AbortSignal) => ask<ClassificationView>('POST', '/api/classify', request, signal),
   models: () => ask<{ models: ModelView[]; device: DeviceState }>('GET', '/api/models'),
   uploadImage: (image: Blob) => ask<{ id: string }>('POST', '/api/images', image),
   /** The bytes of a stored picture, for the canvas. */

@@ -19,6 +19,7 @@ export type Action =
   | 'continueFrom'
   | 'pageImagine'
   | 'pageGallery'
+  | 'pageCompare'
   | 'pageModels'
   | 'theme'
   | 'language'
@@ -49,10 +50,11 @@ export const keyboard: readonly Binding[] = [
   { action: 'now', keys: ['End'], shown: 'End', where: 'outside' },
   { action: 'more', keys: [','], shown: ',', where: 'outside' },
   { action: 'download', keys: ['d'], shown: 'D', where: 'outside' },
-  { action: 'share', keys: ['c'], shown: 'C', where: 'outside' },
+  { action: 'share', keys: ['u'], shown: 'U', where: 'outside' },
   { action: 'continueFrom', keys: ['f'], shown: 'F', where: 'outside' },
   { action: 'pageImagine', keys: ['i'], shown: 'I', where: 'outside' },
   { action: 'pageGallery', keys: ['g'], shown: 'G', where: 'outside' },
+  { action: 'pageCompare', keys: ['c'], shown: 'C', where: 'outside' },
   { action: 'pageModels', keys: ['m'], shown: 'M', where: 'outside' },
   { action: 'theme', keys: ['t'], shown: 'T', where: 'outside' },
   { action: 'language', keys: ['y'], shown: 'Y', where: 'outside' },

@@ -2,6 +2,7 @@
 export const pages = [
   { id: 'imagine', path: '/', key: 'i' },
   { id: 'gallery', path: '/gallery', key: 'g' },
+  { id: 'compare', path: '/compare', key: 'c' },
   { id: 'models', path: '/models', key: 'm' },
 ] as const;
 

@@ -8,24 +8,7 @@ import { gallery } from './gallery.svelte.js';
 import { Imagination } from './imagination.svelte.js';
 import { language } from './language.svelte.js';
 import { recall, remember } from './memory.js';
-
-class Unreadable extends Error {}
-
-const longestSide = 1024;
-
-async function withinCanvas(file: Blob): Promise<Blob> {
-  const bitmap = await createImageBitmap(file).catch((cause: unknown) => {
-    throw new Unreadable('not a picture', { cause });
-  });
-  const scale = longestSide / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1) return file;
-  const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
-  const context = canvas.getContext('2d')!;
-  context.imageSmoothingQuality = 'high';
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  return canvas.convertToBlob({ type: 'image/png' });
-}
+import { Unreadable, withinCanvas } from './upload.js';
 
 const isRow = (value: unknown): value is string[] => Array.isArray(value) && value.every((id) => typeof id === 'string');
 

@@ -1,5 +1,6 @@
 import { UnknownModelError } from '../../models/registry.js';
 import { benchCommand } from './bench.js';
+import { classifyCommand, similarityCommand } from './compare.js';
 import { parse, UsageError, type Command } from './command.js';
 import { evalCommand } from './evaluate.js';
 import { imagineCommand } from './imagine.js';
@@ -15,6 +16,8 @@ const commands: Readonly<Record<string, Command>> = {
   imagine: imagineCommand,
   concepts: conceptsCommand,
   embed: embedCommand,
+  similarity: similarityCommand,
+  classify: classifyCommand,
   recipe: recipeCommand,
   models: modelsCommand,
   bench: benchCommand,

@@ -45,6 +45,7 @@ const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Re
   embedText: async ({ model, text }) => (await start('auto')).embedText(model, text),
   embedImage: async ({ model, image }) => (await start('auto')).embedImage(model, image),
   conceptsOfText: async ({ model, text, top }) => (await start('auto')).conceptsOfText(model, text, top),
+  conceptNames: async ({ model }) => (await start('auto')).conceptNames(model),
   conceptsOfImage: async ({ model, image, top }) => (await start('auto')).conceptsOfImage(model, image, top),
 };
 

@@ -22,6 +22,8 @@ export interface Engine {
   embedImage(model: string, image: Uint8Array): Promise<Answer<'embedImage'>>;
   conceptsOfText(model: string, text: string, top: number): Promise<Answer<'conceptsOfText'>>;
   conceptsOfImage(model: string, image: Uint8Array, top: number): Promise<Answer<'conceptsOfImage'>>;
+  /** All visual concepts of a model, without scores. */
+  conceptNames(model: string): Answer<'conceptNames'>;
   /** Builds the sessions of a default job, so that the first Enter does not wait for them. */
   warm(): Promise<void>;
   release(): Promise<void>;
@@ -68,6 +70,7 @@ export async function createEngine(registry: Registry, asked: string): Promise<E
       const model = registry.open(name);
       return { concepts: conceptsOf(model, await embedImage(model, image), top) };
     },
+    conceptNames: (name) => ({ names: registry.open(name).concepts.entries }),
     async warm() {
       const model = registry.open(defaultModel);
       const job = jobRequest.parse({ text: 'warm' });

@@ -1,3 +1,4 @@
+import type { ConceptEntry } from '../../models/brivl/model.js';
 import type { Imagined } from '../imagination/imagine.js';
 import type { Concept, Job, Notice } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
@@ -13,6 +14,7 @@ export interface Requests {
   embedImage: { ask: { model: string; image: Uint8Array }; answer: { model: string; embedding: Float32Array } };
   conceptsOfText: { ask: { model: string; text: string; top: number }; answer: { concepts: Concept[]; notices: Notice[] } };
   conceptsOfImage: { ask: { model: string; image: Uint8Array; top: number }; answer: { concepts: Concept[] } };
+  conceptNames: { ask: { model: string }; answer: { names: readonly ConceptEntry[] } };
 }
 
 export interface ImagineAsk {

@@ -1,6 +1,11 @@
 import path from 'node:path';
 import type { Response } from 'express';
 import { z } from 'zod';
+import { embedPictures, embedTexts, rank, scoresOf } from '../compare/compare.js';
+import { bundledLabels, conceptLabels, conceptsAsLabels, labelsIn, readBundledLabels, type LabelFile } from '../compare/labels.js';
+import { rememberingEmbedders } from '../compare/remembering.js';
+import { classifyRequest, compareLimits, similarityRequest, type LabelSetView } from '../compare/requests.js';
+import { defaultTemplates, plainTemplates } from '../compare/templates.js';
 import type { Compute, ModelView } from '../compute/protocol.js';
 import { contentId, jobRequest, jobStatuses, lineOfText, modelName, type Job, type JobStatus } from '../jobs/job.js';
 import type { Scheduler } from '../jobs/scheduler.js';
@@ -63,12 +68,12 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         'unknown_neuron',
         `${job.model} has no neuron ${beyond.unit}: its neurons are LLP-0 to LLP-${channels - 1}`,
       );
-    if (job.init !== undefined && !isKnownPicture(store, job.init))
-      throw new Problem(
-        400,
-        'unknown_image',
-        `there is no picture ${job.init.slice(0, 12)}...: upload it with POST /api/images first`,
-      );
+    if (job.init !== undefined) requirePicture(job.init);
+  };
+
+  const requirePicture = (id: string) => {
+    if (!isKnownPicture(store, id))
+      throw new Problem(400, 'unknown_image', `there is no picture ${id.slice(0, 12)}...: upload it with POST /api/images first`);
   };
 
   const requireRoom = () => {
@@ -77,6 +82,42 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
       throw new Problem(429, 'queue_full', `${queueLimit} jobs wait already: cancel some or try again later`, undefined, {
         'Retry-After': '30',
       });
+  };
+
+  const embedderOf = rememberingEmbedders(compute, store.blobs);
+  let comparing = 0;
+
+  /** Runs a comparison for as long as its asker waits: a page whose texts have changed goes away, and the work ends between two embeddings. */
+  const compare = async <T>(response: Response, work: (signal: AbortSignal) => Promise<T>): Promise<T> => {
+    if (comparing >= compareLimits.atATime)
+      throw new Problem(429, 'busy', `${compareLimits.atATime} comparisons run already: try again in a few seconds`, undefined, {
+        'Retry-After': '2',
+      });
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    comparing += 1;
+    try {
+      return await work(gone.signal);
+    } catch (error) {
+      throw gone.signal.aborted ? new Problem(499, 'given_up', 'the request was given up before its answer') : error;
+    } finally {
+      comparing -= 1;
+    }
+  };
+
+  const conceptsOf = async (model: string): Promise<LabelFile> =>
+    conceptsAsLabels((await compute.request('conceptNames', { model })).names);
+
+  const labelsOf = async (labels: string | string[], model: string): Promise<LabelFile> => {
+    if (typeof labels !== 'string') return { templates: {}, labels: labels.map((text) => ({ en: text, zh: text })) };
+    if (labels === conceptLabels) return conceptsOf(model);
+    const known = bundledLabels();
+    if (known.includes(labels)) return readBundledLabels(labels);
+    throw new Problem(
+      400,
+      'unknown_labels',
+      `there are no labels ${JSON.stringify(labels)}: choose one of ${[...known, conceptLabels].join(', ')}, or send a list of texts`,
+    );
   };
 
   const missing = (what: string, id: string) =>
@@ -276,6 +317,79 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         requireModel(model);
         const { embedding, notices } = await compute.request('embedText', { model, text });
         return { json: { model, embedding: [...embedding], notices } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/labels',
+      summary: 'The label sets that pictures can be classified with',
+      answers: { 200: { description: 'Label sets; the concepts are those of the default model', schema: views.labelSets } },
+      async handle() {
+        const files = bundledLabels().map((name) => [name, readBundledLabels(name)] as const);
+        const sets = [...files, [conceptLabels, await conceptsOf('brivl-nano')] as const].map(
+          ([name, { title = { en: name, zh: name }, templates, labels }]): LabelSetView => ({
+            name,
+            title,
+            templates: { en: templates.en ?? [...defaultTemplates.en], zh: templates.zh ?? [...defaultTemplates.zh] },
+            labels,
+          }),
+        );
+        return { json: { sets } };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/api/similarity',
+      summary: `How near up to ${compareLimits.images} pictures are to up to ${compareLimits.texts} texts`,
+      body: similarityRequest,
+      answers: {
+        200: { description: 'Cosines, a row for each picture', schema: views.similarity },
+        429: { description: 'Too many comparisons at a time', schema: views.errorBody },
+      },
+      async handle({ body: { images, texts, template, model }, response }) {
+        const embedder = embedderOf(requireModel(model));
+        images.forEach(requirePicture);
+        return compare(response, async (signal) => {
+          const { directions, notices } = await embedTexts(embedder, texts, template ? [template] : plainTemplates, { signal });
+          const matrix: number[][] = [];
+          for await (const { embedding } of embedPictures(embedder, images, { signal }))
+            matrix.push(scoresOf(embedding, directions));
+          return { json: { model, images, texts, matrix, notices } };
+        });
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/api/classify',
+      summary: `Which labels fit up to ${compareLimits.images} pictures best, without training (zero-shot)`,
+      body: classifyRequest,
+      answers: {
+        200: { description: 'The best labels of each picture with their cosines', schema: views.classification },
+        429: { description: 'Too many comparisons at a time', schema: views.errorBody },
+      },
+      async handle({ body: { images, labels: asked, language, templates: own, top, model }, response }) {
+        const embedder = embedderOf(requireModel(model));
+        images.forEach(requirePicture);
+        const file = await labelsOf(asked, model);
+        const labels = labelsIn(file.labels, language);
+        const templates = own ?? file.templates[language] ?? defaultTemplates[language];
+        const prompts = labels.length * templates.length;
+        if (prompts > compareLimits.prompts)
+          throw new Problem(
+            400,
+            'too_many_prompts',
+            `${labels.length} labels in ${templates.length} templates are ${prompts} prompts, at most ${compareLimits.prompts} are embedded: take fewer templates`,
+          );
+        return compare(response, async (signal) => {
+          const texts = labels.map(({ text }) => text);
+          const { directions, notices } = await embedTexts(embedder, texts, templates, { signal });
+          const ranked: { id: string; top: { label: string; score: number }[] }[] = [];
+          for await (const { name: id, embedding } of embedPictures(embedder, images, { signal })) {
+            const best = rank(scoresOf(embedding, directions), top);
+            ranked.push({ id, top: best.map(({ index, score }) => ({ label: texts[index], score })) });
+          }
+          return { json: { model, images: ranked, notices } };
+        });
       },
     }),
   ];

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import type { ClassificationView, LabelSetView, SimilarityView } from '../compare/requests.js';
+import { labelRow, type Language } from '../compare/labels.js';
 import type { ModelView } from '../compute/protocol.js';
 import {
   job,
@@ -94,6 +96,38 @@ export const modelList = z.object({ models: z.array(model), device });
 export const conceptList = z.object({ concepts: z.array(concept), notices: z.array(notice) });
 export const embedding = z.object({ model: z.string(), embedding: z.array(z.number()), notices: z.array(notice) });
 export const uploaded = z.object({ id: z.string(), width: z.int(), height: z.int() });
+
+export const similarity = z.object({
+  model: z.string(),
+  images: z.array(z.string()),
+  texts: z.array(z.string()),
+  matrix: z.array(z.array(cosine)).describe('[images, texts]: the cosine of each picture to each text'),
+  notices: z.array(notice),
+}) satisfies z.ZodType<SimilarityView>;
+
+export const classification = z.object({
+  model: z.string(),
+  images: z.array(
+    z.object({
+      id: z.string(),
+      top: z.array(z.object({ label: z.string(), score: cosine })).describe('The best labels, best first'),
+    }),
+  ),
+  notices: z.array(notice),
+}) satisfies z.ZodType<ClassificationView>;
+
+const perLanguage = <T extends z.ZodType>(value: T) => z.object({ en: value, zh: value } satisfies Record<Language, z.ZodType>);
+
+export const labelSets = z.object({
+  sets: z.array(
+    z.object({
+      name: z.string(),
+      title: perLanguage(z.string()),
+      templates: perLanguage(z.array(z.string())),
+      labels: z.array(labelRow),
+    }) satisfies z.ZodType<LabelSetView>,
+  ),
+});
 
 export const errorBody = z.object({
   error: z.object({

@@ -398,7 +398,7 @@ describe('by keyboard alone', () => {
 });
 
 describe('every control has a name', () => {
-  test.each(['/', '/gallery', '/models'])('%s', async (path) => {
+  test.each(['/', '/gallery', '/compare', '/models'])('%s', async (path) => {
     const page = await visit({ path });
     await page.getByRole('navigation').waitFor();
     if (path === '/') await page.getByRole('button', { name: 'More' }).click();
@@ -420,7 +420,7 @@ describe('every control has a name', () => {
 });
 
 describe('on a phone', () => {
-  test.each(['/', '/gallery', '/models'])('%s has no sideways scroll', async (path) => {
+  test.each(['/', '/gallery', '/compare', '/models'])('%s has no sideways scroll', async (path) => {
     const page = await visit({ path, phone: true });
     await page.getByRole('navigation').waitFor();
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(390);

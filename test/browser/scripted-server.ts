@@ -14,6 +14,7 @@ import {
   type JobView,
   type ResultView,
 } from '../../server/jobs/job.js';
+import type { ClassifyRequest, LabelSetView, SimilarityRequest } from '../../server/compare/requests.js';
 import type { ModelView } from '../../server/compute/protocol.js';
 import type { ClientToServer, DeviceState, Frame, ServerToClient } from '../../server/live/events.js';
 import { drawScene, type Pixels } from './scenes.js';
@@ -23,6 +24,8 @@ export interface ScriptedServer {
   /** Requests for jobs that came, in order. */
   asked: Job[];
   jobs: Map<string, { view: JobView }>;
+  /** Requests for comparisons that came, in order. */
+  compared: (SimilarityRequest | ClassifyRequest)[];
   /** Cuts every socket, as a lost network does; they may come back. */
   cut(): void;
   /** Holds every running job at its step, and lets it go on. */
@@ -114,6 +117,22 @@ const models: ModelView[] = [
   },
 ];
 
+const labelSets: LabelSetView[] = [
+  {
+    name: 'uc-merced',
+    title: { en: 'UC Merced', zh: 'UC Merced 土地利用' },
+    templates: { en: ['a satellite photo of {}'], zh: ['{}的卫星图'] },
+    labels: [
+      { folder: 'airplane', en: 'airplane', zh: '飞机' },
+      { folder: 'beach', en: 'beach', zh: '海滩' },
+      { folder: 'forest', en: 'forest', zh: '森林' },
+    ],
+  },
+];
+
+/** The n-th picture is nearest to the n-th text. */
+const nearness = (picture: number, text: number) => Number((0.6 - 0.17 * Math.abs(picture - text)).toFixed(4));
+
 const refuse = (response: Response, status: number, code: string, message: string, issues?: ErrorBody['error']['issues']) =>
   response.status(status).json({ error: { code, message, issues } } satisfies ErrorBody);
 
@@ -136,6 +155,7 @@ export async function startScriptedServer({
   const uploads = new Map<string, Buffer>();
   const queue: string[] = [];
   const asked: Job[] = [];
+  const compared: (SimilarityRequest | ClassifyRequest)[] = [];
   const state: DeviceState = device ?? { device: 'cpu', available: ['cpu'], notice: null };
   let running: string | null = null;
   let held = false;
@@ -207,6 +227,27 @@ export async function startScriptedServer({
     const id = randomBytes(32).toString('hex');
     uploads.set(id, request.body as Buffer);
     response.status(201).json({ id, width: 224, height: 224 });
+  });
+  app.get('/api/images/:id', (request, response) => {
+    const { id } = request.params;
+    const known = uploads.get(id) ?? [...results.values()].find(({ view }) => view.imageId === id)?.png;
+    return known ? response.type('png').send(known) : refuse(response, 404, 'not_found', 'there is no such picture');
+  });
+  app.get('/api/labels', (_request, response) => response.json({ sets: labelSets }));
+  app.post('/api/similarity', express.json(), async (request, response) => {
+    const { images, texts } = request.body as SimilarityRequest;
+    compared.push(request.body as SimilarityRequest);
+    if (texts.some((text) => text.includes('!refuse')))
+      return refuse(response, 429, 'busy', '4 comparisons run already: try again in a few seconds');
+    if (texts.some((text) => text.includes('!slow'))) await pause(1500);
+    return response.json({ model: 'brivl-nano', images, texts, matrix: images.map((_, i) => texts.map((_, j) => nearness(i, j))), notices: [] }); // prettier-ignore
+  });
+  app.post('/api/classify', express.json(), (request, response) => {
+    const { images, labels, language = 'en' } = request.body as ClassifyRequest;
+    compared.push(request.body as ClassifyRequest);
+    const names = typeof labels === 'string' ? labelSets.find(({ name }) => name === labels)!.labels.map((row) => row[language]!) : labels; // prettier-ignore
+    const top = (i: number) => names.map((label, j) => ({ label, score: nearness(i, j) })).sort((a, b) => b.score - a.score).slice(0, 5); // prettier-ignore
+    response.json({ model: 'brivl-nano', images: images.map((id, i) => ({ id, top: top(i) })), notices: [] });
   });
   app.get('/api/models', (_request, response) => response.json({ models, device: state }));
   app.get('/api/concepts', (request, response) => {
@@ -345,6 +386,7 @@ export async function startScriptedServer({
   return {
     url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
     asked,
+    compared,
     jobs,
     cut: () => {
       for (const socket of io.sockets.sockets.values()) socket.conn.close();

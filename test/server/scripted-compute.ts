@@ -84,6 +84,7 @@ export class ScriptedCompute implements Compute {
       imagine: (imagine) => this.imagine(imagine, onProgress),
       embedText: ({ model: name }) => ({ model: name, embedding: Float32Array.of(0.5, 0.5, 0.5, 0.5), notices: [] }),
       embedImage: ({ model: name }) => ({ model: name, embedding: Float32Array.of(0.5, 0.5, 0.5, 0.5) }),
+      conceptNames: () => ({ names: [{ wnid: 'n09472597', word: 'volcano', zh: '火山' }] }),
       conceptsOfText: ({ text, top }) => ({ concepts: concepts(text, top), notices: [] }),
       conceptsOfImage: ({ top }) => ({ concepts: concepts('picture', top) }),
     };

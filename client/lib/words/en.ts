@@ -1,6 +1,6 @@
 /** Every sentence of the page in English. `zh.ts` must have the same keys: the type `Words` sees to it. */
 const en = {
-  pages: { imagine: 'Imagine', gallery: 'Gallery', models: 'Models' },
+  pages: { imagine: 'Imagine', gallery: 'Gallery', compare: 'Compare', models: 'Models' },
   navigation: 'Pages',
   home: 'Reverie: a new imagination',
 
@@ -161,6 +161,44 @@ const en = {
   loadMore: 'Older pictures',
   loading: 'Loading…',
 
+  // compare
+  compare: {
+    sentence: 'How near each picture is to each text, as the network sees it: the cosine of their embeddings.',
+    mode: 'What to ask',
+    similarity: 'Similarity',
+    classify: 'Classify',
+    pictures: 'Pictures',
+    add: 'Add pictures',
+    addSentence: 'Choose, paste or drop PNG, JPEG or WebP files',
+    drop: 'Let go: these pictures are compared',
+    fromGallery: 'From the gallery',
+    newest: (n: number) => (n === 1 ? 'Take the picture of the gallery' : `Take the newest ${n} of the gallery`),
+    imagineFirst: 'Imagine one first',
+    removePicture: (name: string) => `Remove ${name}`,
+    clear: 'Remove all',
+    notPictures: (names: string) => `Not read as pictures: ${names}. PNG, JPEG and WebP can be.`,
+    texts: 'Texts',
+    textsHint: 'One text a line\n中文 or English',
+    examples: 'Example texts',
+    template: 'Around each text',
+    templateSentence: '{} is where the text goes. Empty: the texts as they are.',
+    templateOfLabels: (templates: string) => `{} is where the label goes. Empty: ${templates}`,
+    labels: 'Labels',
+    ownLabels: 'My own, one a line',
+    labelLanguage: 'Language of the labels',
+    manyLabels: 'A thousand labels are a thousand texts to read: about a minute the first time, at once after that.',
+    emptyTitle: 'Put pictures beside texts',
+    emptySentence:
+      'Drop a few pictures here and write a few texts. Every picture is held against every text, and what the network finds nearest is framed.',
+    noTexts: 'Now write texts, one a line, or take the examples.',
+    moreLabels: 'Write at least two labels, one a line.',
+    computing: 'Looking…',
+    matrix: 'Cosines: a row for each picture, a column for each text',
+    best: 'nearest',
+    readHint: 'Point at a cell, or walk the cells with the arrow keys.',
+    verdicts: 'What each picture is taken for',
+  },
+
   // models
   modelsSentence: 'Frozen networks: they are only looked through, never changed.',
   device: 'Device',
@@ -232,6 +270,7 @@ const en = {
     continueFrom: 'continue from this picture',
     pageImagine: 'Imagine',
     pageGallery: 'Gallery',
+    pageCompare: 'Compare',
     pageModels: 'Models',
     theme: 'darkroom or rice paper',
     language: '中文 or English',
