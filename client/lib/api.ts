@@ -67,7 +67,12 @@ export const api = {
   result: (id: string) => ask<ResultView>('GET', `/api/results/${encodeURIComponent(id)}`),
   deleteResult: (id: string) => ask<unknown>('DELETE', `/api/results/${encodeURIComponent(id)}`),
   conceptsOf: (text: string, top: number, signal: AbortSignal) =>
-    ask<{ concepts: Concept[]; notices?: Notice[] }>('GET', `/api/concepts${query({ text, top })}`, undefined, signal),
+    ask<{ concepts: Concept[]; notices?: Notice[] }>(
+      'GET',
+      `/api/concepts${query({ text, top, more: 'true' })}`,
+      undefined,
+      signal,
+    ),
   labelSets: () => ask<{ sets: LabelSetView[] }>('GET', '/api/labels'),
   similarity: (request: SimilarityRequest, signal: AbortSignal) => ask<SimilarityView>('POST', '/api/similarity', request, signal),
   classify: (request: ClassifyRequest, signal: AbortSignal) => ask<ClassificationView>('POST', '/api/classify', request, signal),

@@ -51,6 +51,8 @@ export const brivlConfig = z.object({
   description: z.string().optional(),
   image: imageTower,
   text: textTower,
+  /** How many of the concepts are classes of the network; the rest were made from pictures. */
+  concepts: z.object({ classes: z.number().int().min(1) }).optional(),
   /** An encoder that never draws and only looks: its image tower and its weight file. */
   second: imageTower.optional(),
 });

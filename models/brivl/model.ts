@@ -27,7 +27,9 @@ export interface ConceptEntry {
 
 /** Named directions of a joint space, rows L2-normalised: [entries, embed]. */
 export interface ConceptSpace {
+  /** The classes of the network first, then what was made from pictures. */
   entries: readonly ConceptEntry[];
+  classes: number;
   joint: Float32Array;
 }
 
@@ -108,7 +110,7 @@ export function openBrivl(folder: string): BrivlModel {
     description: config.description ?? '',
     config,
     eye: eyeOf(scoped(image, 'imgencoder.'), config.image),
-    concepts: { entries: conceptEntries.parse(JSON.parse(text('concepts.json'))), joint },
+    concepts: conceptSpace(config, conceptEntries.parse(JSON.parse(text('concepts.json'))), joint),
     second: config.second ? openSecond(path('second.safetensors'), config.second) : null,
     deviations,
     quantiles,
@@ -128,6 +130,12 @@ export function openBrivl(folder: string): BrivlModel {
     },
   };
 }
+
+const conceptSpace = (config: BrivlConfig, entries: ConceptEntry[], joint: Float32Array): ConceptSpace => ({
+  entries,
+  classes: config.concepts?.classes ?? entries.length,
+  joint,
+});
 
 /** Short lines are most lines: they should not pay for the longest. */
 const textLengths = (longest: number): number[] => [32, longest].filter((n, i, all) => n <= longest && all.indexOf(n) === i);
@@ -182,11 +190,20 @@ export function percentile({ levels, values }: ChannelQuantiles, channel: number
   return 100 * (levels[above - 1] + share * (levels[above] - levels[above - 1]));
 }
 
-/** The `top` entries nearest to an embedding of the same space, by cosine, best first; ties keep the list's order. */
-export function nearest(space: ConceptSpace, embedding: Float32Array, top: number): (ConceptEntry & { score: number })[] {
+/**
+ * The `top` entries nearest to an embedding of the same space, by cosine, best first; ties keep the list's order.
+ *
+ * @param more also those beyond the network's classes
+ */
+export function nearest(
+  space: ConceptSpace,
+  embedding: Float32Array,
+  top: number,
+  more = true,
+): (ConceptEntry & { score: number })[] {
   const { entries, joint } = space;
   const embed = embedding.length;
-  const scored = entries.map((entry, i) => {
+  const scored = entries.slice(0, more ? undefined : space.classes).map((entry, i) => {
     let score = 0;
     for (let k = 0; k < embed; k++) score += joint[i * embed + k] * embedding[k];
     return { ...entry, score };

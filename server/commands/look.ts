@@ -51,9 +51,9 @@ export const embedCommand: Command = {
 };
 
 export const conceptsCommand: Command = {
-  usage: 'concepts "<text>" | concepts --image FILE [--top N] [--json]',
-  summary: 'the visual concepts nearest to a text or a picture',
-  options: { ...options, top: { type: 'string' } },
+  usage: 'concepts "<text>" | concepts --image FILE [--top N] [--more] [--json]',
+  summary: 'the visual concepts nearest to a text or a picture, of the 1000 classes; --more: also those made from pictures',
+  options: { ...options, top: { type: 'string' }, more: { type: 'boolean' } },
   async run(positionals, values) {
     const image = imageOf(values);
     if (image && positionals.length) throw new UsageError('give a text or --image FILE, not both');
@@ -61,12 +61,13 @@ export const conceptsCommand: Command = {
     const top = numberOf(values, 'top') ?? 5;
     if (!Number.isInteger(top) || top < 1 || top > 1000)
       throw new UsageError(`--top takes a whole number from 1 to 1000, not ${top}`);
+    const more = values.more === true;
     const model = stringOf(values, 'model') ?? defaultModel;
     const engine = await openEngine(stringOf(values, 'device') ?? 'cpu');
     try {
       const answer = image
-        ? { ...(await engine.conceptsOfImage(model, image, top)), notices: [] }
-        : await engine.conceptsOfText(model, text!, top);
+        ? { ...(await engine.conceptsOfImage(model, image, top, more)), notices: [] }
+        : await engine.conceptsOfText(model, text!, top, more);
       for (const { message } of answer.notices) console.error(message);
       if (values.json !== true) console.log(answer.concepts.map(line).join('\n'));
       return { model, ...answer };

@@ -2,6 +2,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
+import type { Engine } from '../compute/engine.js';
+import { cosine } from '../imagination/look.js';
 import { jobRequest, type Job } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
 import { numberOf, sentences, stringOf, UsageError, type Command } from './command.js';
@@ -85,7 +87,7 @@ export const recipeCommand: Command = {
           const done = await imagineToFile(engine, job, join(out, `${r + 1}-${c + 1}.png`), { quiet: values.json === true });
           if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  cos ${done.cos.toFixed(3)}`);
           const { curve: _, ...told } = done;
-          results.push(told);
+          results.push({ ...told, text: job.text, rank: await rankOfText(engine, job, jobs, done.out) });
         }
       const sheet = join(out, 'sheet.png');
       await contactSheet(
@@ -93,13 +95,24 @@ export const recipeCommand: Command = {
         results.map((result) => result.out),
         recipe.jobs.length,
       );
-      if (values.json !== true) console.log(sheet);
+      const first = results.filter(({ rank }) => rank === 1).length;
+      if (values.json !== true) console.log(`${first} of ${results.length} pictures are nearest to their own text\n${sheet}`);
       return { recipe: recipe.name, sheet, results };
     } finally {
       await engine.release();
     }
   },
 };
+
+/** The place, from 1, of a picture's own text among the texts of its row, by cosine of the whole picture's embedding. */
+async function rankOfText(engine: Engine, own: Job, row: readonly Job[], file: string): Promise<number> {
+  const { embedding } = await engine.embedImage(own.model, readFileSync(file));
+  const nearness = async (job: Job) => cosine(embedding, (await engine.embedText(own.model, job.text)).embedding);
+  const mine = await nearness(own);
+  let rank = 1;
+  for (const other of row) if (other.text !== own.text && (await nearness(other)) > mine) rank++;
+  return rank;
+}
 
 const override = (steps: number | undefined) => (steps === undefined ? {} : { steps });
 

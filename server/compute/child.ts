@@ -44,9 +44,9 @@ const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Re
   imagine: runJob,
   embedText: async ({ model, text }) => (await start('auto')).embedText(model, text),
   embedImage: async ({ model, image }) => (await start('auto')).embedImage(model, image),
-  conceptsOfText: async ({ model, text, top }) => (await start('auto')).conceptsOfText(model, text, top),
+  conceptsOfText: async ({ model, text, top, more }) => (await start('auto')).conceptsOfText(model, text, top, more),
   conceptNames: async ({ model }) => (await start('auto')).conceptNames(model),
-  conceptsOfImage: async ({ model, image, top }) => (await start('auto')).conceptsOfImage(model, image, top),
+  conceptsOfImage: async ({ model, image, top, more }) => (await start('auto')).conceptsOfImage(model, image, top, more),
 };
 
 async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {

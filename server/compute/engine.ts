@@ -20,8 +20,8 @@ export interface Engine {
   imagine(ask: ImagineAsk, watcher?: Watcher): Promise<Imagined & { device: string; modelHash: string }>;
   embedText(model: string, text: string): Promise<Answer<'embedText'>>;
   embedImage(model: string, image: Uint8Array): Promise<Answer<'embedImage'>>;
-  conceptsOfText(model: string, text: string, top: number): Promise<Answer<'conceptsOfText'>>;
-  conceptsOfImage(model: string, image: Uint8Array, top: number): Promise<Answer<'conceptsOfImage'>>;
+  conceptsOfText(model: string, text: string, top: number, more?: boolean): Promise<Answer<'conceptsOfText'>>;
+  conceptsOfImage(model: string, image: Uint8Array, top: number, more?: boolean): Promise<Answer<'conceptsOfImage'>>;
   /** All visual concepts of a model, without scores. */
   conceptNames(model: string): Answer<'conceptNames'>;
   /** Builds the sessions of a default job, so that the first Enter does not wait for them. */
@@ -61,14 +61,14 @@ export async function createEngine(registry: Registry, asked: string): Promise<E
     async embedImage(name, image) {
       return { model: name, embedding: await embedImage(registry.open(name), image) };
     },
-    async conceptsOfText(name, text, top) {
+    async conceptsOfText(name, text, top, more = false) {
       const model = registry.open(name);
       const { embedding, notices } = await embedText(sessions, model, text);
-      return { concepts: conceptsOf(model, embedding, top), notices };
+      return { concepts: conceptsOf(model, embedding, top, more), notices };
     },
-    async conceptsOfImage(name, image, top) {
+    async conceptsOfImage(name, image, top, more = false) {
       const model = registry.open(name);
-      return { concepts: conceptsOf(model, await embedImage(model, image), top) };
+      return { concepts: conceptsOf(model, await embedImage(model, image), top, more) };
     },
     conceptNames: (name) => ({ names: registry.open(name).concepts.entries }),
     async warm() {

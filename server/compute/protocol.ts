@@ -12,8 +12,11 @@ export interface Requests {
   imagine: { ask: ImagineAsk; answer: ImagineAnswer };
   embedText: { ask: { model: string; text: string }; answer: { model: string; embedding: Float32Array; notices: Notice[] } };
   embedImage: { ask: { model: string; image: Uint8Array }; answer: { model: string; embedding: Float32Array } };
-  conceptsOfText: { ask: { model: string; text: string; top: number }; answer: { concepts: Concept[]; notices: Notice[] } };
-  conceptsOfImage: { ask: { model: string; image: Uint8Array; top: number }; answer: { concepts: Concept[] } };
+  conceptsOfText: {
+    ask: { model: string; text: string; top: number; more?: boolean };
+    answer: { concepts: Concept[]; notices: Notice[] };
+  };
+  conceptsOfImage: { ask: { model: string; image: Uint8Array; top: number; more?: boolean }; answer: { concepts: Concept[] } };
   conceptNames: { ask: { model: string }; answer: { names: readonly ConceptEntry[] } };
 }
 

@@ -41,6 +41,11 @@ const page = {
   limit: queryNumber('limit', 1, 100).default(50),
 };
 const top = queryNumber('top', 1, 100).default(10);
+const more = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform((value) => value === 'true')
+  .describe('Also concepts that were made from pictures, beyond the classes of the network');
 
 /** The rows of the API in the order in which its description lists them. */
 export function apiRoutes({ store, scheduler, compute, description }: Studio): Route[] {
@@ -286,24 +291,24 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
       method: 'get',
       path: '/api/concepts',
       summary: 'The visual concepts nearest to a text',
-      query: z.strictObject({ text: lineOfText('text'), top, model: modelName.default('brivl-nano') }),
+      query: z.strictObject({ text: lineOfText('text'), top, more, model: modelName.default('brivl-nano') }),
       answers: { 200: { description: 'Concepts, nearest first', schema: views.conceptList } },
-      async handle({ query: { text, top, model } }) {
+      async handle({ query: { text, top, more, model } }) {
         requireModel(model);
-        return { json: await compute.request('conceptsOfText', { model, text, top }) };
+        return { json: await compute.request('conceptsOfText', { model, text, top, more }) };
       },
     }),
     route({
       method: 'post',
       path: '/api/concepts',
       summary: 'The visual concepts nearest to a picture',
-      query: z.strictObject({ top, model: modelName.default('brivl-nano') }),
+      query: z.strictObject({ top, more, model: modelName.default('brivl-nano') }),
       body: 'picture',
       answers: { 200: { description: 'Concepts, nearest first', schema: views.conceptList } },
-      async handle({ query: { top, model }, body }) {
+      async handle({ query: { top, more, model }, body }) {
         requireModel(model);
         const { png } = await readable(body);
-        const { concepts } = await compute.request('conceptsOfImage', { model, image: png, top });
+        const { concepts } = await compute.request('conceptsOfImage', { model, image: png, top, more });
         return { json: { concepts, notices: [] } };
       },
     }),

@@ -64,8 +64,9 @@ export async function embedText(sessions: Sessions, model: BrivlModel, text: str
   return { embedding: embedding as Float32Array, notices };
 }
 
-export const conceptsOf = (model: BrivlModel, embedding: Float32Array, top: number): Concept[] =>
-  nearest(model.concepts, embedding, top);
+/** @param more also concepts beyond the network's classes */
+export const conceptsOf = (model: BrivlModel, embedding: Float32Array, top: number, more = true): Concept[] =>
+  nearest(model.concepts, embedding, top, more);
 
 /** What the second opinion says of a picture: how near it is to the text, and its own nearest concepts. */
 export async function askSecond(
@@ -77,8 +78,8 @@ export async function askSecond(
   canvas: Canvas,
 ): Promise<{ score: number; concepts: Concept[] }> {
   const { embedding } = await lookAt(sessions, `${model.hash}:second`, second.eye, pixels, canvas);
-  const space: ConceptSpace = { entries: model.concepts.entries, joint: second.joint };
-  return { score: cosine(throughBridge(second, text), embedding), concepts: nearest(space, embedding, 10) };
+  const space: ConceptSpace = { ...model.concepts, joint: second.joint };
+  return { score: cosine(throughBridge(second, text), embedding), concepts: nearest(space, embedding, 10, false) };
 }
 
 /** A text of the first joint space as the second opinion would embed it. */

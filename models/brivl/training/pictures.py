@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -61,23 +62,28 @@ def square_views(picture: Image.Image, seed: int, count: int = 4, size: int = 22
     return views
 
 
-def cut_outs(size: int = 224) -> list[tuple[str, str | None, Image.Image]]:
-    """Tuxpaint's stamps of at least 96 px as (English label, Chinese label or None, picture on white at `size` px)."""
-    found = []
+def stamps() -> Iterator[tuple[Path, Image.Image]]:
+    """Tuxpaint's labelled stamps of at least 96 px: (file, RGBA picture), by name, without mirrored copies."""
     for path in sorted(debian(STAMPS, "tuxpaint-stamps-default").rglob("*.png")):
-        labels = path.with_suffix(".txt")
-        if not labels.exists() or path.stem.endswith("_mirror") or path.stem.endswith("_flip"):
+        if not path.with_suffix(".txt").exists() or path.stem.endswith("_mirror") or path.stem.endswith("_flip"):
             continue
         with Image.open(path) as file:
             stamp = file.convert("RGBA")
-        if max(stamp.size) < 96:
-            continue
-        english, chinese = read_labels(labels)
-        side = round(max(stamp.size) * 1.15)
-        canvas = Image.new("RGBA", (side, side), "white")
-        canvas.alpha_composite(stamp, ((side - stamp.width) // 2, (side - stamp.height) // 2))
-        found.append((english, chinese, canvas.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)))
-    return found
+        if max(stamp.size) >= 96:
+            yield path, stamp
+
+
+def on_white(stamp: Image.Image, size: int = 224) -> Image.Image:
+    """An RGBA cut-out in the middle of a white square with a margin, RGB, `size` px."""
+    side = round(max(stamp.size) * 1.15)
+    canvas = Image.new("RGBA", (side, side), "white")
+    canvas.alpha_composite(stamp, ((side - stamp.width) // 2, (side - stamp.height) // 2))
+    return canvas.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+
+
+def cut_outs() -> list[tuple[str, str | None, Image.Image]]:
+    """The stamps as (English label, Chinese label or None, picture on white)."""
+    return [(*read_labels(path.with_suffix(".txt")), on_white(stamp)) for path, stamp in stamps()]
 
 
 def read_labels(path: Path) -> tuple[str, str | None]:

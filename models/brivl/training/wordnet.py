@@ -61,6 +61,12 @@ def english_word_counts() -> Counter[str]:
 
 
 @cache
+def lemmas_of_all_parts() -> set[str]:
+    """Every lemma of every part of speech, lower case."""
+    return {lemma.lower() for part in ("noun", "verb", "adj", "adv") for fields, _ in _entries(part) for lemma in _lemmas(fields)}
+
+
+@cache
 def classes() -> list[str]:
     """The 1000 wnids in the order of the networks' outputs."""
     return [line.strip() for line in class_table("imagenet_synsets.txt")]
