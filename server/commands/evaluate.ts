@@ -76,6 +76,7 @@ async function rankHeldOut(engine: Engine, model: string, quiet: boolean) {
   const entries = heldOut.parse(JSON.parse(readFileSync(join(repositoryRoot, 'test/eval/held-out.json'), 'utf8')));
   const told: Record<string, number | string> = { model, texts: entries.length };
   const sides: Float32Array[][] = [];
+  const milliseconds: number[] = [];
   for (const language of ['en', 'zh'] as const) {
     const side: Float32Array[] = [];
     const ranks: { accept: number; strict: number }[] = [];
@@ -84,7 +85,11 @@ async function rankHeldOut(engine: Engine, model: string, quiet: boolean) {
       const { concepts } = await engine.conceptsOfText(model, texts[language], 10);
       const rank = (of: string[]) => concepts.findIndex(({ wnid }) => of.includes(wnid)) + 1;
       ranks.push({ accept: rank(accept), strict: rank(shows) });
-      if (side.length < 200) side.push((await engine.embedText(model, texts[language])).embedding);
+      if (side.length < 200) {
+        const begun = performance.now();
+        side.push((await engine.embedText(model, texts[language])).embedding);
+        milliseconds.push(performance.now() - begun);
+      }
     }
     sides.push(side);
     for (const by of ['accept', 'strict'] as const)

@@ -1,8 +1,9 @@
 """The zero-shot test: `python cut_outs_test.py FOLDER` writes the held-out cut-outs as a folder per label, and labels in both languages.
 
-No prototype and no lesson was made from these pictures (`cut-outs-test.jsonl`). Then:
-    npm run -s reverie -- classify --images FOLDER/pictures --labels FOLDER/labels-en.txt --json
-    npm run -s reverie -- classify --images FOLDER/pictures --labels FOLDER/labels-zh.txt --language zh --json
+FOLDER/classes holds those that show one of the 1000 classes, FOLDER/all also things that are none. No prototype and no lesson was made from
+these pictures (`cut-outs-test.jsonl`). Then, for each:
+    npm run -s reverie -- classify --images FOLDER/all/pictures --labels FOLDER/all/labels-en.txt --json
+    npm run -s reverie -- classify --images FOLDER/all/pictures --labels FOLDER/all/labels-zh.txt --language zh --json
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from pictures import on_white
 from prototypes import picture
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def write(folder: Path, tests: list[dict]) -> None:
+    """`pictures/LABEL/N.png` and `labels-en.txt`, `labels-zh.txt` with a line `LABEL<tab>text` each."""
     labels: dict[str, tuple[str, str]] = {}
-    tests = [json.loads(line) for line in (TRAINING / "cut-outs-test.jsonl").read_text(encoding="utf-8").splitlines()]
     for number, test in enumerate(tests):
         name = re.sub("[^a-z]+", "-", test["en"].lower())
         labels.setdefault(name, (test["en"], test["zh"]))
@@ -31,6 +31,12 @@ def main() -> None:
         lines = [f"{name}\t{both[index]}\n" for name, both in sorted(labels.items())]
         (folder / f"labels-{language}.txt").write_text("".join(lines), encoding="utf-8")
     print(f"{len(tests)} pictures of {len(labels)} labels in {folder}")
+
+
+def main() -> None:
+    tests = [json.loads(line) for line in (TRAINING / "cut-outs-test.jsonl").read_text(encoding="utf-8").splitlines()]
+    write(Path(sys.argv[1]) / "classes", [test for test in tests if test["class"]])
+    write(Path(sys.argv[1]) / "all", tests)
 
 
 if __name__ == "__main__":
