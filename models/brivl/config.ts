@@ -42,6 +42,8 @@ const textTower = head.extend({
   /** Always this many tokens (padded), for towers whose embedding depends on the padded length. */
   fixedLength: z.boolean().default(false),
   pooledNorm: z.boolean(),
+  /** Leans what a text says towards the concepts that it recalls: see `recalled` in towers.ts. */
+  recall: z.object({ sharpness: z.number().positive() }).optional(),
 });
 
 /** config.json of a BriVL folder: the architecture as numbers; the weights lie beside it. */

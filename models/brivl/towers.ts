@@ -94,5 +94,19 @@ export function textTower(g: Graph, words: Value, mask: Value, weights: Weights,
   const column = g.reshape(mask, [n, t, 1]);
   const mean = g.div(g.reduceSum(g.mul(attended, column), [1]), g.reduceSum(column, [1]));
   const pooled = config.pooledNorm ? normalize(g, mean) : mean;
-  return normalize(g, fullyConnected(g, pooled, learnable, 'textFC', config.fc));
+  const said = normalize(g, fullyConnected(g, pooled, learnable, 'textFC', config.fc));
+  return config.recall ? normalize(g, g.add(said, recalled(g, said, learnable, config.recall.sharpness))) : said;
+}
+
+/**
+ * The mixture of known concepts that an embedding calls up, L2-normalised: softmax attention over their prototypes (a Hopfield layer, Ramsauer et
+ * al. 2021). It lies where pictures do; what a linear map says of a text does not.
+ *
+ * @param said [N, E], L2-normalised
+ * @param weights with `recall.weight` [K, E], L2-normalised rows
+ */
+function recalled(g: Graph, said: Value, weights: Weights, sharpness: number): Value {
+  const concepts = weights.constant(g, 'recall.weight');
+  const shares = g.op('Softmax', [g.scale(g.matMul(said, g.transpose(concepts, [1, 0])), sharpness)], { axis: 1 });
+  return normalize(g, g.matMul(shares, concepts));
 }

@@ -39,6 +39,9 @@ TYPES = "embeddings.token_type_embeddings.weight"
 
 BACKBONE, SECOND = "efficientnet-lite0", "efficientnet-lite2"
 
+# Of the softmax over concepts that a text recalls; by measurement, README.md.
+SHARPNESS = 25.0
+
 # Eight bits where they cost least: four fifths of a backbone's weights. Depthwise kernels and early layers stay F16
 # (measurements in README.md).
 COARSE = ("blocks.3.", "blocks.4.", "blocks.5.", "blocks.6.", "conv_head")
@@ -153,6 +156,7 @@ def build_text_side() -> TextBackbone:
         text.add(f"textencoder.backbone.bert.{name}", table, "f16" if name == POSITIONS else "f32")
     text.add("textencoder.learnable.textFC.fc1.weight", weight)
     text.add("textencoder.learnable.textFC.fc1.bias", bias, "f32")
+    text.add("textencoder.learnable.recall.weight", read_weights(NANO / "concepts.safetensors")["joint"])
     text.write(NANO / "text.safetensors")
     return backbone
 
@@ -177,9 +181,15 @@ def stored_backbone() -> tuple[TextBackbone, Weights]:
 def text_embeddings(texts: list[str]) -> torch.Tensor:
     """Texts through the stored tower: [n, 384], L2-normalised."""
     backbone, stored = stored_backbone()
-    head = "textencoder.learnable.textFC.fc1"
-    y = torch.from_numpy(backbone.embed(texts)) @ stored[f"{head}.weight"].T + stored[f"{head}.bias"]
-    return F.normalize(y, dim=-1)
+    learnable = "textencoder.learnable"
+    said = F.linear(torch.from_numpy(backbone.embed(texts)), stored[f"{learnable}.textFC.fc1.weight"], stored[f"{learnable}.textFC.fc1.bias"])
+    return recall(F.normalize(said, dim=-1), stored[f"{learnable}.recall.weight"])
+
+
+def recall(said: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
+    """Embeddings leaned towards the mixture of concepts that they call up (`recalled` in towers.ts): [n, 384], L2-normalised."""
+    mixture = F.normalize((said @ concepts.T * SHARPNESS).softmax(dim=1) @ concepts, dim=-1)
+    return F.normalize(said + mixture, dim=-1)
 
 
 def evaluate() -> None:
@@ -240,6 +250,7 @@ def configuration(vocabulary: int) -> dict:
             "maxLength": MAX_TOKENS,
             "paddingMask": True,
             "pooledNorm": True,
+            "recall": {"sharpness": SHARPNESS},
         } | identity,
         "concepts": {"names": "concepts.json", "weights": "concepts.safetensors", "count": len(concepts()), "classes": len(classes())},
         "second": backbone(SECOND) | {"weights": "second.safetensors", "pooling": "mean", "classes": 1000} | identity,

@@ -2,12 +2,13 @@
 
 The question is whether a composite (several cut-outs on a photograph) embeds as its parts do. Tokens are the 37 patches of MSPP (6 x 6 and 1),
 projected into the joint space (the paper's 1x1 convolution); one post-norm encoder layer of 384 runs over them, then mean and L2. It learns,
-with InfoNCE and cosine, to give a composite the normalised sum of what the plain mean sees in each part alone. Pictures are split by
-file: the composites that measure are made of cut-outs and photographs that no training composite shows. Result: README.md.
+with InfoNCE and cosine, to give a composite the normalised sum of what the plain mean sees in each part alone, and a cut-out alone what the
+plain mean sees in it. What measures are the cut-outs of cut-outs-test.jsonl, alone and in composites on other photographs. Result: README.md.
 """
 
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -17,14 +18,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from build_nano import BACKBONE
+from concepts import concepts
 from efficientnet_lite import folded_weights, llp
-from ingredients import CACHE
-from joint_space import EMBEDDING, JointSpace, joint_space
+from ingredients import CACHE, STAMPS, TRAINING
+from joint_space import EMBEDDING, JointSpace, hit_rates, joint_space
 from mspp import pooling_matrix
 from pictures import as_tensor, on_white, photographs, square_views, stamps
+from prototypes import picture
 
 SIZE, GRIDS, ROI = 224, [6, 1], 4
-TRAINING, MEASURING = 3000, 400
+COMPOSITES, MEASURING = 3000, 400
 
 
 def composite(draw: random.Random, layers: list[Image.Image], backgrounds: list[Image.Image]) -> tuple[Image.Image, list[int]]:
@@ -74,28 +77,43 @@ def recall(embeddings: torch.Tensor, found: dict, prototypes: torch.Tensor) -> t
     return float(np.mean(hits)), float((embeddings * found["targets"]).sum(dim=1).mean())
 
 
+def class_rates(embeddings: torch.Tensor, classes: list[int | None], prototypes: torch.Tensor) -> tuple[float, float]:
+    """Zero-shot by prototype: (top-1, top-5) of the pictures that show one of the 1000 classes."""
+    known = [index for index, row in enumerate(classes) if row is not None]
+    accepted = [{classes[index]} for index in known]
+    top1, top5 = hit_rates((embeddings[known] @ prototypes.T).numpy(), accepted, (1, 5))
+    return top1, top5
+
+
 def main() -> None:
     torch.manual_seed(0)
+    rows = {concept["word"]: row for row, concept in enumerate(concepts())}
+    tests = [json.loads(line) for line in (TRAINING / "cut-outs-test.jsonl").read_text(encoding="utf-8").splitlines()]
+    test_pictures = {STAMPS / test["picture"].removeprefix("stamps/") for test in tests}
     weights, classifier, _ = folded_weights(BACKBONE)
     views = [square_views(picture, seed, count=2)[1] for seed, picture in enumerate(photographs())]
     pooled = torch.from_numpy(np.load(CACHE / "pooled" / f"{BACKBONE}-photographs.npy"))
     space = joint_space(classifier, pooled.mean(dim=0))
-    layers = [stamp for _, stamp in stamps()]
-    learning = made("training", TRAINING, layers[::2], views[::2], weights, space)
-    held = made("measuring", MEASURING, layers[1::2], views[1::2], weights, space)
+    taught = [stamp for path, stamp in stamps() if path not in test_pictures]
+    tested = [picture(test["picture"]) for test in tests]
+    learning = made("training", COMPOSITES, taught, views[::2], weights, space)
+    held = made("measuring", MEASURING, tested, views[1::2], weights, space)
+    alone_tokens, alone = tokens_of(weights, space, as_tensor([on_white(one) for one in taught]))
+    tokens = torch.cat([learning["tokens"], alone_tokens, alone_tokens])
+    targets = torch.cat([learning["targets"], alone, alone])
 
     layer = nn.TransformerEncoderLayer(EMBEDDING, 4, 1024, dropout=0.1, batch_first=True)
     steps = 600
     optimizer = torch.optim.AdamW(layer.parameters(), lr=3e-4, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-4, steps)
-    scale = learning["tokens"].float().std()
+    scale = tokens.float().std()
 
     def embed(tokens: torch.Tensor) -> torch.Tensor:
         return F.normalize(layer(tokens.float() / scale).mean(dim=1), dim=-1)
 
     for _ in range(steps):
-        rows = torch.randint(TRAINING, (64,))
-        y, target = embed(learning["tokens"][rows]), learning["targets"][rows]
+        chosen = torch.randint(len(tokens), (64,))
+        y, target = embed(tokens[chosen]), targets[chosen]
         loss = F.cross_entropy(y @ target.T * 20, torch.arange(64)) + (1 - (y * target).sum(dim=1)).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -103,15 +121,26 @@ def main() -> None:
         schedule.step()
     layer.eval()
 
-    singles, _ = tokens_of(weights, space, as_tensor([on_white(one) for one in layers[1::2]]))
+    single_tokens, single_plain = tokens_of(weights, space, as_tensor([on_white(one) for one in tested]))
+    known = [rows.get(test["class"]) for test in tests]
+
+    def mean(tokens: torch.Tensor) -> torch.Tensor:
+        return F.normalize(tokens.float().mean(dim=1), dim=-1)
+
+    def attended(tokens: torch.Tensor) -> torch.Tensor:
+        return torch.cat([embed(part) for part in tokens.split(64)])
+
     with torch.inference_mode():
-        attended = torch.cat([embed(part) for part in held["tokens"].split(64)])
-        patches = F.normalize(held["tokens"].float().mean(dim=1), dim=-1)
-        alone = torch.cat([embed(part) for part in singles.split(64)])
-    for name, embeddings in (("plain mean", held["plain"]), ("37 patches, mean", patches), ("37 patches, attention, mean", attended)):
-        print("{:28} parts among the ten best {:.3f}, cos with the parts' sum {:.3f}".format(name, *recall(embeddings, held, space.prototypes)))
-    same = (alone @ space.prototypes.T).argmax(dim=1) == (held["alone"] @ space.prototypes.T).argmax(dim=1)
-    print(f"single cut-outs whose best concept attention leaves as it was: {same.float().mean():.3f}")
+        for name, composites, singles in (
+            ("plain mean", held["plain"], single_plain),
+            ("37 patches, mean", mean(held["tokens"]), mean(single_tokens)),
+            ("37 patches, attention, mean", attended(held["tokens"]), attended(single_tokens)),
+        ):
+            print(
+                "{:28} composites: parts among the ten best {:.3f}, cos with the parts' sum {:.3f}; cut-outs alone: top-1 {:.3f}, top-5 {:.3f}".format(
+                    name, *recall(composites, held, space.prototypes), *class_rates(singles, known, space.prototypes)
+                )
+            )
 
 
 if __name__ == "__main__":
