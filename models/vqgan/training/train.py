@@ -1,0 +1,350 @@
+"""Teach the codec: `python models/vqgan/training/train.py`. Interrupt it as you like; the same command goes on.
+
+Phases, by step: an autoencoder without quantization; its latents' k-means become the codebook; quantized, the codes following their
+latents by moving averages; at last a critic of patches joins in. All chance is drawn from (seed, step), and the checkpoint holds everything
+else, so an interrupted run sees and does what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import fcntl
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+import data
+from codec import Codec, Shape
+from losses import Critic, Features, colour_losses, critic_loss, feature_loss
+
+# What a run's result depends on. A checkpoint keeps its own and refuses others, but for these two: a run may be cut short or drawn out.
+MOVABLE = ("steps", "critic")
+PLAN = {
+    "seed": (1, "seed of everything drawn"),
+    "steps": (18000, "steps planned: the cosine of the learning rate ends there"),
+    "batch": (8, "crops a step"),
+    "size": (96, "side of a crop in pixels"),
+    "rate": (5e-4, "Adam's highest learning rate (2e-3 fails)"),
+    "quantize": (900, "step at which quantization begins"),
+    "critic": (11000, "step at which the critic begins"),
+    "codes": (4096, "size of the codebook"),
+}
+WARM_UP = 200
+LAST_RATE = 0.02
+FEATURES = 0.3
+COMMITMENT = 0.5
+CODE_DECAY = 0.99
+KMEANS_BATCHES, KMEANS_ROUNDS = 100, 12
+RESEED = 200
+WEIGHT_DECAY = 0.999
+CLIP = 1.0
+
+# The critic's pull on the picture beside that of all other losses; it learns alone first, then its pull grows.
+CRITIC_PULL, CRITIC_ALONE, CRITIC_GROWS = 0.25, 300, 1000
+CRITIC_RATE = 2e-4
+
+REPORT, EVALUATE = 50, 400
+EVALUATED = 192
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Convolutions in bfloat16 take half the time where the processor multiplies it itself, several times as long where not."""
+    if device.type == "cuda":
+        return True
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def psnr(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Per picture, [n, 3, h, w] in [-1, 1] -> [n]."""
+    return -10 * torch.log10(((y - x) / 2).square().mean((1, 2, 3)).clamp_min(1e-10))
+
+
+def grid(originals: torch.Tensor, made: torch.Tensor, columns: int = 4) -> Image.Image:
+    """Originals, each beside its reconstruction."""
+    pairs = torch.cat([originals, made], dim=3)
+    pairs = torch.cat([pairs, -torch.ones(-len(pairs) % columns, *pairs.shape[1:])])
+    rows = [torch.cat(list(row), dim=2) for row in pairs.split(columns)]
+    picture = ((torch.cat(rows, dim=1) + 1) * 127.5).round().clamp(0, 255).byte()
+    return Image.fromarray(picture.permute(1, 2, 0).numpy())
+
+
+class Averages:
+    """Moving averages of how often each code is used and of the latents it stands for: the codebook is their quotient."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.weight = codec.quantize.embedding.weight
+        self.count = torch.ones(len(self.weight), device=self.weight.device)
+        self.total = self.weight.clone()
+        self.used = torch.zeros(len(self.weight), dtype=torch.long, device=self.weight.device)
+
+    def start(self, latents: torch.Tensor, seed: int) -> None:
+        """k-means. `latents` [m, d]."""
+        order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))
+        centres = latents[order[: len(self.weight)].to(latents.device)].clone()
+        for _ in range(KMEANS_ROUNDS):
+            nearest = torch.cat([torch.cdist(part, centres).argmin(1) for part in latents.split(8192)])
+            count = torch.bincount(nearest, minlength=len(centres))
+            total = torch.zeros_like(centres).index_add_(0, nearest, latents)
+            centres = torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], centres)
+        self.count = (count / KMEANS_BATCHES).clamp_min(1e-3)
+        self.total = centres * self.count[:, None]
+        self.weight.copy_(centres)
+
+    def follow(self, latents: torch.Tensor, indices: torch.Tensor) -> None:
+        count = torch.bincount(indices, minlength=len(self.weight))
+        self.used += count
+        self.count.mul_(CODE_DECAY).add_(count, alpha=1 - CODE_DECAY)
+        self.total.mul_(CODE_DECAY).index_add_(0, indices, latents, alpha=1 - CODE_DECAY)
+        self.weight.copy_(self.total / self.count.clamp_min(1e-5)[:, None])
+
+    def reseed(self, latents: torch.Tensor, seed: int) -> float:
+        """Codes unused since the last call move onto latents drawn by lot; returns the share that was used."""
+        dead = (self.used == 0).nonzero()[:, 0]
+        drawn = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))[: len(dead)].to(latents.device)
+        dead = dead[: len(drawn)]
+        self.weight[dead] = latents[drawn]
+        self.count[dead] = 0.1
+        self.total[dead] = latents[drawn] * 0.1
+        share = (self.used > 0).float().mean().item()
+        self.used.zero_()
+        return share
+
+    def state(self) -> dict:
+        return {"count": self.count, "total": self.total, "used": self.used}
+
+    def load(self, state: dict) -> None:
+        for name, value in state.items():
+            getattr(self, name).copy_(value)
+
+
+class Trainer:
+    def __init__(self, plan: dict, device: torch.device, bf16: bool, folder: Path) -> None:
+        self.plan, self.device, self.bf16, self.folder = plan, device, bf16, folder
+        torch.manual_seed(plan["seed"])
+        self.library, held_out = data.load()
+        _, self.held_out = data.squares(held_out, EVALUATED)
+        self.textured = data.gradient_energy(data.squares(held_out, 256)[1]) >= data.TEXTURED
+
+        shape = Shape(n_embed=plan["codes"])
+        self.codec = Codec(shape).to(device)
+        self.mean = copy.deepcopy(self.codec).requires_grad_(False).eval()
+        self.critic = Critic().to(device)
+        self.codes = Averages(self.codec)
+        taught = [parameter for parameter in self.codec.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.Adam(taught, lr=plan["rate"], betas=(0.9, 0.99))
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.9))
+        calibration = torch.cat([self.crops(-step) for step in range(1, 9)])
+        self.features = Features(calibration)
+        self.features.gains = [gain.to(device) for gain in self.features.gains]
+        self.features.to(device)
+        self.step, self.seconds, self.usage = 0, 0.0, 0.0
+
+    # -- what is drawn
+
+    def crops(self, step: int) -> torch.Tensor:
+        """Steps below zero are drawn apart from the run's own: for calibration."""
+        seed = self.plan["seed"] if step >= 0 else self.plan["seed"] + 1_000_003
+        return data.batch(self.library, self.plan["batch"], self.plan["size"], seed, abs(step)).to(self.device)
+
+    def half(self):
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def rate(self) -> float:
+        done = min(self.step / self.plan["steps"], 1)
+        cosine = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+        return self.plan["rate"] * cosine * min(1, (self.step + 1) / WARM_UP)
+
+    # -- one step
+
+    def begin_quantization(self) -> None:
+        with torch.no_grad(), self.half():
+            latents = torch.cat([self.rows(self.codec.encode(self.crops(-index)).float()) for index in range(1, KMEANS_BATCHES + 1)])
+        self.codes.start(latents, self.plan["seed"])
+
+    @staticmethod
+    def rows(z: torch.Tensor) -> torch.Tensor:
+        return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+
+    def learn(self) -> dict[str, float]:
+        if self.step == self.plan["quantize"]:
+            self.begin_quantization()
+        quantized = self.step >= self.plan["quantize"]
+        x = self.crops(self.step)
+        with self.half():
+            z = self.codec.encode(x).float()
+            commitment = z.new_zeros(())
+            entering = z
+            if quantized:
+                indices = self.codec.quantize.indices(z.detach())
+                codes = self.codec.quantize.codes(indices)
+                commitment = F.mse_loss(z, codes)
+                entering = z + (codes - z).detach()
+            y = self.codec.decode(entering).float()
+
+        # The losses' pulls are taken where they act, on the picture; one backward pass through the codec carries their sum.
+        shown = y.detach().requires_grad_()
+        with torch.no_grad(), self.half():
+            expected = self.features(x)
+        with self.half():
+            seen = self.features(shown)
+        losses = colour_losses(shown, x) | {"features": FEATURES * feature_loss(seen, expected)}
+        (pull,) = torch.autograd.grad(sum(losses.values()), shown)
+        if self.step >= self.plan["critic"]:
+            losses["critic"], against = self.criticise(x, shown)
+            grown = min(max((self.step - self.plan["critic"] - CRITIC_ALONE) / CRITIC_GROWS, 0), 1)
+            pull = pull + against * (CRITIC_PULL * grown * pull.norm() / against.norm().clamp_min(1e-12))
+        ((y * pull).sum() + COMMITMENT * commitment).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.codec.parameters(), CLIP)
+        if torch.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate()
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+        with torch.no_grad():
+            if quantized:
+                self.codes.follow(self.rows(z), indices.flatten())
+                if (self.step - self.plan["quantize"] + 1) % RESEED == 0:
+                    self.usage = self.codes.reseed(self.rows(z), self.step)
+            keep = min(WEIGHT_DECAY, (1 + self.step) / (10 + self.step))
+            for mean, parameter in zip(self.mean.parameters(), self.codec.parameters(), strict=True):
+                mean.lerp_(parameter, 1 - keep)
+            self.mean.quantize.embedding.weight.copy_(self.codec.quantize.embedding.weight)
+        self.step += 1
+        return {name: loss.item() for name, loss in losses.items()} | {"commitment": commitment.item(), "norm": norm.item()}
+
+    def criticise(self, x: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(the critic's own loss, after which it has learnt a step; the gradient of its displeasure at the pictures)."""
+        with self.half():
+            displeasure = -self.critic(shown).float().mean()
+        (against,) = torch.autograd.grad(displeasure, shown)
+        with self.half():
+            loss = critic_loss(self.critic(x).float(), self.critic(shown.detach()).float())
+        loss.backward()
+        self.critic_optimizer.step()
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), against
+
+    # -- looking
+
+    @torch.no_grad()
+    def evaluate(self) -> str:
+        """PSNR of the averaged weights on the held-out photographs at 192 px; also writes preview.png."""
+        made = []
+        for x in self.held_out.split(4):
+            with self.half():
+                z = self.mean.encode(x.to(self.device)).float()
+                if self.step > self.plan["quantize"]:
+                    z = self.mean.quantize.codes(self.mean.quantize.indices(z))
+                made.append(self.mean.decode(z).float().clamp(-1, 1).cpu())
+        y = torch.cat(made)
+        found = psnr(y, self.held_out)
+        part = self.folder / "preview.part.png"
+        grid(self.held_out, y).save(part)
+        part.replace(self.folder / "preview.png")
+        return f"PSNR {found.mean():.2f}, smooth {found[~self.textured].mean():.2f}, textured {found[self.textured].mean():.2f}"
+
+    # -- keeping
+
+    def save(self, name: str) -> None:
+        part = self.folder / f"{name}.part"
+        state = {
+            "plan": self.plan, "step": self.step, "seconds": self.seconds, "usage": self.usage, "shape": self.codec.shape.as_dict(),
+            "codec": self.codec.state_dict(), "mean": self.mean.state_dict(), "critic": self.critic.state_dict(), "codes": self.codes.state(),
+            "optimizer": self.optimizer.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict(),
+        }  # fmt: skip
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.folder / name)
+
+    def load(self, state: dict) -> None:
+        for name in ("codec", "mean", "critic", "optimizer", "critic_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.codes.load(state["codes"])
+        self.step, self.seconds, self.usage = state["step"], state["seconds"], state["usage"]
+
+
+def chosen_plan(given: dict, saved: dict | None) -> dict:
+    """The checkpoint's plan, or the defaults, and what the command line says; a checkpoint's plan moves only in what is MOVABLE."""
+    plan = saved or {name: default for name, (default, _) in PLAN.items()}
+    said = {name: value for name, value in given.items() if name in PLAN and value is not None}
+    different = [name for name, value in said.items() if saved and saved[name] != value and name not in MOVABLE]
+    if different:
+        raise SystemExit(f"the checkpoint was begun with other values of {', '.join(different)}: leave them out, or name another --out")
+    return plan | said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, (default, meaning) in PLAN.items():
+        parser.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default {default})")
+    parser.add_argument("--out", type=Path, default=data.CACHE / "run", help="folder of the checkpoint (default .cache/run)")
+    parser.add_argument("--hours", type=float, default=math.inf, help="stop after so many hours; the same command goes on")
+    parser.add_argument("--every", type=float, default=5, help="minutes between checkpoints (default 5)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["auto", "bf16", "f32"], default="auto", help="auto: bf16 where the processor multiplies it")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    bf16 = bf16_pays(device) if arguments.precision == "auto" else arguments.precision == "bf16"
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lock = open(arguments.out / "lock", "w")  # noqa: SIM115  (held as long as the process lives)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another run is at work in {arguments.out}") from None
+
+    checkpoint = arguments.out / "checkpoint.pt"
+    state = torch.load(checkpoint, map_location=device, weights_only=True) if checkpoint.exists() else None
+    trainer = Trainer(chosen_plan(vars(arguments), state["plan"] if state else None), device, bf16, arguments.out)
+    if state:
+        trainer.load(state)
+    del state
+    plan = trainer.plan
+    print(f"{'resumed' if trainer.step else 'begun'} at step {trainer.step} of {plan['steps']}, {'bf16' if bf16 else 'f32'}, plan {plan}", flush=True)
+
+    stopping = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    signal.signal(signal.SIGINT, lambda *_: stopping.append(True))
+    until = time.monotonic() + arguments.hours * 3600
+    saved = reported = time.monotonic()
+    window: list[dict[str, float]] = []
+    while trainer.step < plan["steps"] and not stopping and time.monotonic() < until:
+        if trainer.step == plan["critic"]:
+            trainer.save("before-critic.pt")
+        began, worked = time.monotonic(), time.process_time()
+        window.append(trainer.learn())
+        # Not the time that it stood still for other work: processor time, shared among the threads.
+        trainer.seconds += min(time.monotonic() - began, (time.process_time() - worked) if device.type == "cpu" else math.inf)
+        if trainer.step % REPORT == 0:
+            means = {name: np.mean([entry[name] for entry in window if name in entry]) for name in window[-1]}
+            print(
+                f"{trainer.step:6d}  {' '.join(f'{name} {value:.4f}' for name, value in means.items())}  "
+                f"codes {trainer.usage:.3f}  rate {trainer.rate():.2e}  {(time.monotonic() - reported) / len(window):.2f} s  {trainer.seconds / 3600:.2f} h",
+                flush=True,
+            )
+            window, reported = [], time.monotonic()
+        if trainer.step % EVALUATE == 0:
+            print(f"{trainer.step:6d}  {trainer.evaluate()}", flush=True)
+        if time.monotonic() - saved > arguments.every * 60:
+            trainer.save("checkpoint.pt")
+            saved = time.monotonic()
+    trainer.save("checkpoint.pt")
+    print(f"{'finished' if trainer.step >= plan['steps'] else 'stopped'} at step {trainer.step}: {trainer.evaluate()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
