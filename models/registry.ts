@@ -1,14 +1,21 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openBrivl, type BrivlModel } from './brivl/model.js';
+import { openVqgan, type VqganModel } from './vqgan/model.js';
 
 export const defaultModel = 'brivl-nano';
+export const defaultGenerator = 'vqgan-nano';
 
-/** Models by name: the bundled one, and every folder with a config.json in the folder of imported models. */
+/** Models by name: the bundled ones, and every folder with a config.json in the folder of imported models. */
 export interface Registry {
+  /** Encoders: what sees pictures and reads texts. */
   names(): string[];
-  /** Opened at the first call and kept. Throws a sentence with the known names when there is no such model. */
+  /** Opened at the first call and kept. Throws a sentence with the known names when there is no such encoder. */
   open(name: string): BrivlModel;
+  /** VQGANs: what draws pictures from tokens. There may be none. */
+  generators(): string[];
+  /** As `open`. */
+  openGenerator(name: string): VqganModel;
 }
 
 /**
@@ -16,27 +23,62 @@ export interface Registry {
  * @param imported folder of imported models, which need not exist.
  */
 export function createRegistry(root: string, imported?: string): Registry {
-  const opened = new Map<string, BrivlModel>();
-  const folders = (): Map<string, string> => {
-    const found = new Map([[defaultModel, join(root, 'models/brivl/nano')]]);
+  const nano = join(root, 'models/vqgan/nano');
+  const foldersOf = (kind: Kind): Map<string, string> => {
+    const found = new Map<string, string>();
+    if (kind === 'encoder') found.set(defaultModel, join(root, 'models/brivl/nano'));
+    else if (existsSync(join(nano, 'config.json'))) found.set(defaultGenerator, nano);
     if (imported && existsSync(imported))
-      for (const entry of readdirSync(imported, { withFileTypes: true }))
-        if (entry.isDirectory() && existsSync(join(imported, entry.name, 'config.json')))
-          found.set(entry.name, join(imported, entry.name));
+      for (const entry of readdirSync(imported, { withFileTypes: true })) {
+        const folder = join(imported, entry.name);
+        if (entry.isDirectory() && existsSync(join(folder, 'config.json')) && kindOf(folder) === kind)
+          found.set(entry.name, folder);
+      }
     return found;
   };
+  const encoders = keeping((name) => {
+    const all = foldersOf('encoder');
+    const folder = all.get(name);
+    if (!folder) throw new UnknownModelError(`there is no model ${name}: there is ${[...all.keys()].join(', ')}`);
+    return openBrivl(folder);
+  });
+  const generators = keeping((name) => {
+    const all = foldersOf('generator');
+    const folder = all.get(name);
+    if (!folder) {
+      const known =
+        all.size > 0 ? `there is ${[...all.keys()].join(', ')}` : `put a VQGAN's folder into ${imported ?? 'DATA_DIR/models'}`;
+      throw new UnknownModelError(`there is no generator ${name}: ${known}`);
+    }
+    return openVqgan(folder);
+  });
   return {
-    names: () => [...folders().keys()],
-    open(name) {
-      const known = opened.get(name);
-      if (known) return known;
-      const all = folders();
-      const folder = all.get(name);
-      if (!folder) throw new UnknownModelError(`there is no model ${name}: there is ${[...all.keys()].join(', ')}`);
-      const model = openBrivl(folder);
-      opened.set(name, model);
-      return model;
-    },
+    names: () => [...foldersOf('encoder').keys()],
+    open: encoders,
+    generators: () => [...foldersOf('generator').keys()],
+    openGenerator: generators,
+  };
+}
+
+type Kind = 'encoder' | 'generator';
+
+/** A VQGAN's configuration has the multipliers of its levels. One that cannot be read counts as an encoder's: opening it says what is wrong. */
+function kindOf(folder: string): Kind {
+  try {
+    const config: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+    return typeof config === 'object' && config !== null && 'chMult' in config ? 'generator' : 'encoder';
+  } catch {
+    return 'encoder';
+  }
+}
+
+/** `open` once a name; what it threw is tried again. */
+function keeping<Model>(open: (name: string) => Model): (name: string) => Model {
+  const opened = new Map<string, Model>();
+  return (name) => {
+    const model = opened.get(name) ?? open(name);
+    opened.set(name, model);
+    return model;
   };
 }
 

@@ -12,7 +12,7 @@ import { createRunner, targetOf, type SessionRunner } from '../compute/sessions.
 import { specOf } from '../imagination/imagine.js';
 import { objectives, weighted } from '../imagination/objectives.js';
 import { optimizers } from '../imagination/optimizers.js';
-import { parametrizations } from '../imagination/parameters.js';
+import { fourier } from '../imagination/parameters.js';
 import { Random } from '../imagination/random.js';
 import { stepGraph, type StepSpec } from '../imagination/step.js';
 import { cutViews, viewInputs, viewPlans, ViewSampler } from '../imagination/views.js';
@@ -48,7 +48,7 @@ export const benchCommand: Command = {
     const spec = specOf(job, 1, targetOf(device));
     const threads = cpus().length;
     const options = { intraOpNumThreads: threads };
-    const step = await createRunner(stepGraph(spec, model.eye), device, options);
+    const step = await createRunner(stepGraph(spec, model.eye, fourier), device, options);
     const forward = await createRunner(forwardGraph(spec, model), device, options);
     const torch = await startTorch(spec, model, threads);
     const feeds = stepFeeds(spec, model);
@@ -96,12 +96,11 @@ export const benchCommand: Command = {
 /** The same picture, views, network and objective, without a gradient: what the step is measured against. */
 function forwardGraph(spec: StepSpec, model: BrivlModel): Graph {
   const g = new Graph();
-  const parametrization = parametrizations[spec.parameters];
-  const parameters = g.input('parameters', parametrization.shape(spec.canvas));
+  const parameters = g.input('parameters', fourier.shape(spec.canvas));
   const inputs = viewInputs(g, spec.views, model.eye.size, spec.canvas);
   const texts = g.input('texts', [1, model.eye.embed]);
   const weights = g.input('weights', [1]);
-  const seen = model.eye.look(g, cutViews(g, parametrization.draw(g, parameters, spec.canvas), inputs));
+  const seen = model.eye.look(g, cutViews(g, fourier.draw(g, parameters, spec.canvas).picture, inputs));
   g.output('loss', weighted(g, objectives[spec.objective](g, seen, texts), weights));
   return simplify(g);
 }
@@ -109,8 +108,8 @@ function forwardGraph(spec: StepSpec, model: BrivlModel): Graph {
 function stepFeeds(spec: StepSpec, model: BrivlModel) {
   const random = new Random(1);
   const optimizer = optimizers[spec.optimizer];
-  const parameters = parametrizations[spec.parameters].init(spec.canvas, random);
-  const sampler = new ViewSampler(viewPlans[spec.parameters], spec.canvas, spec.views, model.eye.size, new Random(2));
+  const parameters = fourier.init(spec.canvas, random);
+  const sampler = new ViewSampler(viewPlans.fourier, spec.canvas, spec.views, model.eye.size, new Random(2));
   return {
     ...sampler.sample(random),
     parameters,

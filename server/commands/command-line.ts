@@ -9,6 +9,7 @@ import { modelsCommand } from './models.js';
 import { recipeCommand } from './recipe.js';
 import { UnknownDeviceError } from '../compute/device.js';
 import { BadRequest } from '../compute/protocol.js';
+import { UnfitCanvasError } from '../imagination/generator.js';
 import { UnknownNeuronError } from '../imagination/imagine.js';
 import { UnreadablePicture } from '../store/uploads.js';
 
@@ -83,4 +84,12 @@ async function run([name, ...argv]: readonly string[]): Promise<void> {
 }
 
 /** What the person who typed the command can put right. */
-const mistakes = [UsageError, BadRequest, UnknownDeviceError, UnknownModelError, UnknownNeuronError, UnreadablePicture];
+const mistakes = [
+  UsageError,
+  BadRequest,
+  UnknownDeviceError,
+  UnknownModelError,
+  UnknownNeuronError,
+  UnfitCanvasError,
+  UnreadablePicture,
+];

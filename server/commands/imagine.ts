@@ -11,7 +11,7 @@ import { openEngine } from './studio.js';
 
 export const imagineCommand: Command = {
   usage:
-    'imagine "<text>" --out FILE.png [--parameters fourier|pixels|maco] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--device NAME] [--json]',
+    'imagine "<text>" --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--device NAME] [--json]',
   summary: 'draw what the model imagines at a text',
   options: {
     out: { type: 'string' },
@@ -32,7 +32,15 @@ export const imagineCommand: Command = {
     steps: { type: 'string' },
     views: { type: 'string' },
     size: { type: 'string' },
+    batch: { type: 'string' },
     init: { type: 'string' },
+    generator: { type: 'string' },
+    start: { type: 'string' },
+    tries: { type: 'string' },
+    average: { type: 'string' },
+    anchor: { type: 'string' },
+    'anchor-to': { type: 'string' },
+    restarts: { type: 'string' },
     video: { type: 'string' },
   },
   async run(positionals, values) {
@@ -110,7 +118,15 @@ function jobOf(text: string, values: Values, init?: { id: string }): Job {
     seed: numberOf(values, 'seed'),
     steps: numberOf(values, 'steps'),
     views: numberOf(values, 'views'),
+    batch: numberOf(values, 'batch'),
     init: init?.id,
+    generator: stringOf(values, 'generator'),
+    start: stringOf(values, 'start'),
+    tries: numberOf(values, 'tries'),
+    average: numberOf(values, 'average'),
+    anchor: numberOf(values, 'anchor'),
+    anchorTo: stringOf(values, 'anchor-to'),
+    restarts: numberOf(values, 'restarts'),
     size: size === undefined ? undefined : /^\d+$/.test(size) ? Number(size) : size,
   };
   const parsed = jobRequest.safeParse(Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined)));
@@ -145,9 +161,9 @@ export async function imagineToFile(engine: Engine, job: Job, out: string, { ini
   );
   if (live) process.stderr.write('\r\x1b[K');
   frame?.(done.pixels, job.steps);
-  const { pixels, width, height, curve, canceled: _, modelHash, ...told } = done;
+  const { pixels, width, height, curve, canceled: _, tokens: __, modelHash, ...told } = done;
   const model = { name: job.model, hash: modelHash };
-  writeFileSync(out, await pictureFile({ pixels, width, height }, job, model));
+  writeFileSync(out, await pictureFile({ pixels, width, height }, job, model, done.generator));
   return { out, text: job.text, seed: job.seed, steps: job.steps, width, height, ...told, model, curve };
 }
 
@@ -155,9 +171,12 @@ export async function imagineToFile(engine: Engine, job: Job, out: string, { ini
 function createFilm({ width, height, steps }: Job) {
   const every = Math.max(1, Math.ceil(steps / 75));
   const frames: Uint8Array[] = [];
+  let next = 0;
   return {
     frame(pixels: Uint8Array, step: number) {
-      if (step % every === 0 || step === steps) frames.push(pixels);
+      if (pixels.length === 0 || (step < next && step < steps)) return;
+      frames.push(pixels);
+      next = step + every;
     },
     async write(file: string): Promise<void> {
       const delay = frames.map((_, i) => (i === frames.length - 1 ? 1000 : 40));

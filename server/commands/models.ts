@@ -11,9 +11,13 @@ export const modelsCommand: Command = {
       const { hash, bytes, parameters, eye, description } = registry.open(name);
       return { name, hash, bytes, parameters, inputSize: eye.size, embed: eye.embed, channels: eye.channels, description };
     });
+    const generators = registry.generators().map((name) => {
+      const { hash, bytes, parameters, config, description } = registry.openGenerator(name);
+      return { name, hash, bytes, parameters, codes: config.codes, downsampling: config.downsampling, description };
+    });
     if (values.json !== true)
-      for (const m of models)
+      for (const m of [...models, ...generators])
         console.log(`${m.name}  ${(m.parameters / 1e6).toFixed(1)} M parameters  ${(m.bytes / 2 ** 20).toFixed(1)} MiB  ${m.hash}`);
-    return Promise.resolve({ models });
+    return Promise.resolve({ models, generators });
   },
 };

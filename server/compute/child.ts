@@ -1,4 +1,5 @@
 import { UnknownModelError } from '../../models/registry.js';
+import { UnfitCanvasError } from '../imagination/generator.js';
 import { UnknownNeuronError, type StepReport } from '../imagination/imagine.js';
 import { UnknownDeviceError } from './device.js';
 import { createEngine, openRegistry, type Engine } from './engine.js';
@@ -80,7 +81,7 @@ async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
 }
 
 /** What is wrong with the request itself, not with the computing. */
-const badRequests = [BadRequest, UnknownModelError, UnknownDeviceError, UnknownNeuronError];
+const badRequests = [BadRequest, UnknownModelError, UnknownDeviceError, UnknownNeuronError, UnfitCanvasError];
 
 /** Steps per second over the last few steps, and the seconds that are left at that pace. */
 function createPace() {

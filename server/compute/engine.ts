@@ -1,6 +1,7 @@
 import path from 'node:path';
-import { createRegistry, defaultModel, type Registry } from '../../models/registry.js';
+import { createRegistry, defaultGenerator, defaultModel, type Registry } from '../../models/registry.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
+import type { VqganModel } from '../../models/vqgan/model.js';
 import { imagine, type Imagined, type Watcher } from '../imagination/imagine.js';
 import { conceptsOf, embedText, lookAt } from '../imagination/look.js';
 import { jobRequest } from '../jobs/job.js';
@@ -48,11 +49,15 @@ export async function createEngine(registry: Registry, asked: string): Promise<E
 
   return {
     device,
-    models: () => registry.names().map((name) => viewOf(registry.open(name))),
+    models: () => [
+      ...registry.names().map((name) => viewOf(registry.open(name))),
+      ...registry.generators().map((name) => ({ ...generatorView(registry.openGenerator(name)), name })),
+    ],
     async imagine({ job, init, checkpoint }, watcher) {
       const model = registry.open(job.model);
+      const generator = job.method === 'vqgan' ? registry.openGenerator(job.generator ?? defaultGenerator) : undefined;
       const start = init && toPlanes(await decodeTo(init, job, 'cover'));
-      const done = await imagine(sessions, { job, model, start, checkpoint }, watcher);
+      const done = await imagine(sessions, { job, model, generator, start, checkpoint }, watcher);
       return { ...done, device: sessions.device, modelHash: model.hash };
     },
     async embedText(name, text) {
@@ -91,5 +96,19 @@ const viewOf = (model: BrivlModel): ModelView => ({
   inputSize: model.eye.size,
   embed: model.eye.embed,
   channels: model.eye.channels,
+  ready: true,
+});
+
+/** `embed` counts the numbers of a code; there are no neurons to choose. */
+const generatorView = ({ name, description, hash, parameters, bytes, config }: VqganModel): ModelView => ({
+  name,
+  kind: 'generator',
+  description,
+  hash,
+  parameters,
+  bytes,
+  inputSize: config.resolution,
+  embed: config.embedDim,
+  channels: 0,
   ready: true,
 });

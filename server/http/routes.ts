@@ -73,7 +73,18 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         'unknown_neuron',
         `${job.model} has no neuron ${beyond.unit}: its neurons are LLP-0 to LLP-${channels - 1}`,
       );
+    if (job.generator !== undefined) requireGenerator(job.generator);
     if (job.init !== undefined) requirePicture(job.init);
+  };
+
+  const requireGenerator = (name: string) => {
+    const known = description().models.flatMap((model) => (model.kind === 'generator' ? [model.name] : []));
+    if (!known.includes(name))
+      throw new Problem(
+        400,
+        'unknown_generator',
+        `there is no generator ${JSON.stringify(name)}: ${known.length > 0 ? `choose one of ${known.join(', ')}` : "put a VQGAN's folder into DATA_DIR/models"}`,
+      );
   };
 
   const requirePicture = (id: string) => {

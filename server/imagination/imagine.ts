@@ -1,31 +1,41 @@
 import { percentile, type BrivlModel } from '../../models/brivl/model.js';
-import { sizeOf } from '../../models/graph/index.js';
+import { sizeOf, type TypedArray } from '../../models/graph/index.js';
+import type { VqganModel } from '../../models/vqgan/model.js';
 import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
-import { decodeCheckpoint, encodeCheckpoint, type RunState } from './checkpoint.js';
+import { decodeCheckpoint, encodeCheckpoint, type Extra, type RunState } from './checkpoint.js';
+import { latentMapOf, requireFit, startOf, tokensOf, type Tokens } from './generator.js';
 import { askSecond, conceptsOf, cosine, embedText, lookAt } from './look.js';
-import { optimizers, schedules, type OptimizerName } from './optimizers.js';
+import { meanOf, optimizers, remember, schedules, stretchOf, type OptimizerName } from './optimizers.js';
 import { parametrizations, type Canvas } from './parameters.js';
 import { Random } from './random.js';
-import type { Sessions } from './sessions.js';
+import type { Feeds, Runner, Sessions } from './sessions.js';
 import { drawGraph, stepGraph, type StepSpec } from './step.js';
-import { viewPlans, ViewSampler } from './views.js';
+import { viewPlans, ViewSampler, viewsOfRun, type ViewFeeds } from './views.js';
 
 export interface ImagineInput {
   job: Job;
   model: BrivlModel;
+  /** What draws, when the job's method is vqgan. */
+  generator?: VqganModel;
   /** Picture to start from, [3, H, W] in [0, 1] at the canvas's size. */
   start?: Float32Array;
   checkpoint?: Uint8Array;
 }
 
-/** The picture after `step` moves, and how near it was: the mean cosine over the views of the run that drew it. */
+/**
+ * The picture after `step` moves, and how near it was: the mean cosine over the views of the step. Where the mean of latent maps is shown,
+ * views are of the latest one.
+ */
 export interface StepReport {
   step: number;
   steps: number;
   cos: number;
   secondOpinion?: number;
   concepts?: Concept[];
+  /** [H, W, 3]; empty at steps where the mean of latent maps is not drawn. */
   pixels: Uint8Array;
+  /** What the picture was drawn from, with vqgan. */
+  tokens?: Tokens;
   seconds: number;
 }
 
@@ -50,6 +60,9 @@ export interface Imagined {
   secondOpinionConcepts: Concept[];
   /** How the finished picture drives the neurons that the job names. */
   neurons: NeuronReading[];
+  /** With vqgan. */
+  tokens?: Tokens;
+  generator?: { name: string; hash: string };
   curve: CurvePoint[];
   seconds: number;
   notices: Notice[];
@@ -58,8 +71,14 @@ export interface Imagined {
 /** The second opinion and the picture's concepts are asked at every fifth step: each costs a tenth of one. */
 const askEvery = 5;
 
+/** The mean of latent maps is drawn at every second step, and where it is asked about: with vqgan-nano it costs .3 of a step. */
+const meanEvery = 2;
+
 /** A negative text pushes with this part of the main text's strength (shared reference, vqgan.md: negatives at -.3). */
 const negativeWeight = -0.3;
+
+/** Decay of the moving average of latent maps: over the last ten or so, of 120 (VQGAN+CLIP's .99 is for many hundreds). */
+const defaultAverage = 0.9;
 
 /**
  * Imagines: the whole of a job, from text to picture. Same model, job and device give the same bytes, also when taken up from a checkpoint.
@@ -69,17 +88,20 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const { job, model } = input;
   const canvas: Canvas = { width: job.width, height: job.height };
   const begunAt = performance.now();
+  const generator = generatorOf(input, canvas);
   const texts = await embedAll(sessions, model, job);
   watcher.begun?.({ textConcepts: conceptsOf(model, texts.main, 5), notices: texts.notices });
 
+  const parametrization = generator ? latentMapOf(generator) : parametrizations[job.parameters];
   const spec = specOf(job, texts.weights.length, sessions.target);
-  const key = `step:${model.hash}:${JSON.stringify(spec)}`;
-  const stepper = await sessions.runner(key, () => stepGraph(spec, model.eye));
+  const key = `${model.hash}:${parametrization.key}:${JSON.stringify(spec)}`;
+  const stepper = await sessions.runner(`step:${key}`, () => stepGraph(spec, model.eye, parametrization));
   const optimizer = optimizers[spec.optimizer];
-  const rate = job.learningRate ?? defaultRate(job.parameters, spec.optimizer);
+  const rate = job.learningRate ?? defaultRate(job, spec.optimizer);
+  const decay = generator ? (job.average ?? defaultAverage) : 0;
   const random = new Random(job.seed);
-  const sampler = new ViewSampler(viewPlans[job.parameters], canvas, job.views, model.eye.size, new Random(job.seed ^ 0x5eed));
-  const state = begin(input, canvas, random, optimizer.slots);
+  const plan = viewPlans[generator ? 'vqgan' : job.parameters];
+  const sampler = new ViewSampler(plan, canvas, job.views, model.eye.size, new Random(job.seed ^ 0x5eed));
   const neurons = neuronWeights(job, model);
   let concepts: Concept[] = [];
 
@@ -89,9 +111,27 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     concepts = conceptsOf(model, seen, 10);
     return { cos: cosine(seen, texts.main), second, channels };
   };
+  const draw = async (parameters: Float32Array) => {
+    const drawKey = `draw:${parametrization.key}:${canvas.width}x${canvas.height}`;
+    return (await sessions.runner(drawKey, () => drawGraph(canvas, parametrization))).run({ parameters });
+  };
+  const nearness = async (parameters: Float32Array) => {
+    const pixels = (await draw(parameters)).preview as Uint8Array;
+    return cosine((await lookAt(sessions, model.hash, model.eye, pixels, canvas)).embedding, texts.main);
+  };
+  const state = await begin(input, random, sizeOf(parametrization.shape(canvas)), spec, decay, () =>
+    generator
+      ? bestOf(job.tries ?? 1, () => startOf(sessions, generator, canvas, job.start ?? 'smooth', random, input.start), nearness)
+      : parametrizations[job.parameters].init(canvas, random, input.start),
+  );
+  const toShow = () => (state.sum ? meanOf(state.sum, state.step + 1, decay) : state.parameters);
   const elapsed = () => state.seconds + (performance.now() - begunAt) / 1000;
   const ranAway = (step: number, what: string) =>
     new Error(`the picture ran away at step ${step} (${what}): lower the learning rate, which is ${rate}`);
+  const shown = ({ preview, codes }: Readonly<Record<string, TypedArray>>): { pixels: Uint8Array; tokens?: Tokens } => ({
+    pixels: preview as Uint8Array,
+    ...(generator && { tokens: tokensOf(generator, canvas, codes) }),
+  });
   const save = () => encodeCheckpoint({ ...state, random: random.save(), seconds: elapsed() });
 
   while (state.step < job.steps) {
@@ -101,41 +141,47 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
       break;
     }
     const t = state.step + 1;
-    const scalars = optimizer.scalars(t, rate * schedules[job.schedule](t, job.steps));
-    const out = await stepper.run({
-      ...sampler.sample(random),
+    const { begin: begunStretch, length } = stretchOf(state.step, job.steps, job.restarts ?? 0);
+    if (state.step === begunStretch) for (const slot of state.slots) slot.fill(0);
+    const scalars = optimizer.scalars(t - begunStretch, rate * schedules[job.schedule](t - begunStretch, length));
+    const views = sampler.sample(random);
+    const { out, cos, loss } = await averagedStep(stepper, spec.runs, views, {
       parameters: state.parameters,
       ...Object.fromEntries(state.slots.map((slot, i) => [`slot${i}`, slot])),
       ...Object.fromEntries(scalars.map((value, i) => [`scalar${i}`, Float32Array.of(value)])),
       texts: texts.embeddings,
       weights: texts.weights,
       ...(neurons ? { neurons } : {}),
+      anchorWeight: Float32Array.of((job.anchor ?? 0) * (1 - state.step / job.steps)),
+      ...(state.start ? { start: state.start } : {}),
     });
-    const cos = out.cos[0] as number;
-    if (!Number.isFinite(cos) || !Number.isFinite(out.loss[0])) throw ranAway(t, 'the loss is not a number');
-    const pixels = out.preview as Uint8Array;
-    const asked = state.step % askEvery === 0 ? await inspect(pixels) : null;
+    if (!Number.isFinite(cos) || !Number.isFinite(loss)) throw ranAway(t, 'the loss is not a number');
+    const isAsked = state.step % askEvery === 0;
+    const isDrawn = !state.sum || isAsked || state.step % meanEvery === 0;
+    const { pixels, tokens } = isDrawn ? shown(state.sum ? await draw(toShow()) : out) : { pixels: new Uint8Array() };
+    const asked = isAsked ? await inspect(pixels) : null;
     const point: CurvePoint = { step: state.step, cos, ...(asked?.second ? { secondOpinion: asked.second.score } : {}) };
     state.curve.push(point);
     watcher.step?.({
       ...point,
       steps: job.steps,
       pixels,
+      ...(tokens && { tokens }),
       seconds: elapsed(),
       ...(asked ? { concepts: concepts.slice(0, 5) } : {}),
     });
     state.parameters = out["parameters'"] as Float32Array;
     state.slots = state.slots.map((_, i) => out[`slot${i}'`] as Float32Array);
+    if (state.sum) state.sum = remember(state.sum, state.parameters, decay);
     state.step = t;
     watcher.between?.(save, t);
   }
-  // A move that went nowhere shows in the next step's loss; there is no step after the last.
-  if (!state.parameters.every(Number.isFinite)) throw ranAway(state.step, 'its parameters are not numbers');
+  // A move that went nowhere shows in the next step's loss; there is no step after the last. Where parameters are bounded it shows in what
+  // the optimizer remembers.
+  if (![state.parameters, ...state.slots].every((values) => values.every(Number.isFinite)))
+    throw ranAway(state.step, 'its parameters are not numbers');
 
-  const drawer = await sessions.runner(`draw:${job.parameters}:${canvas.width}x${canvas.height}`, () =>
-    drawGraph(canvas, job.parameters),
-  );
-  const pixels = (await drawer.run({ parameters: state.parameters })).preview as Uint8Array;
+  const { pixels, tokens } = shown(await draw(toShow()));
   const { cos, second, channels } = await inspect(pixels);
   return {
     canceled: state.step < job.steps,
@@ -146,34 +192,74 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     pictureConcepts: concepts,
     secondOpinionConcepts: second?.concepts ?? [],
     neurons: readNeurons(job, model, channels),
+    ...(tokens && { tokens }),
+    ...(generator && { generator: { name: generator.name, hash: generator.hash } }),
     curve: state.curve,
     seconds: elapsed(),
     notices: texts.notices,
   };
 }
 
+/** The one of several that is best; the first of equals. One alone is not judged. */
+async function bestOf<T>(tries: number, make: () => Promise<T>, judge: (made: T) => Promise<number>): Promise<T> {
+  let best = await make();
+  if (tries === 1) return best;
+  let height = await judge(best);
+  for (let i = 1; i < tries; i++) {
+    const made = await make();
+    const found = await judge(made);
+    if (found > height) [best, height] = [made, found];
+  }
+  return best;
+}
+
+/** One step of the stepper's graph: its outputs of the last run, and loss and cosine over the views of all. */
+async function averagedStep(stepper: Runner, runs: number, views: ViewFeeds, feeds: Feeds) {
+  let out: Record<string, TypedArray> = {};
+  let gradient: TypedArray = new Float32Array(feeds.parameters.length);
+  let [cos, loss] = [0, 0];
+  for (let run = 0; run < runs; run++) {
+    out = await stepper.run({ ...feeds, ...viewsOfRun(views, run, runs), gradient });
+    gradient = out["gradient'"];
+    cos += (out.cos[0] as number) / runs;
+    loss += (out.loss[0] as number) / runs;
+  }
+  return { out, cos, loss };
+}
+
 export function specOf(job: Job, texts: number, target: StepSpec['target']): StepSpec {
-  const { width, height, parameters, views, objective, totalVariation } = job;
+  const { width, height, parameters, views, batch = views, objective, totalVariation } = job;
   const optimizer = job.optimizer ?? (parameters === 'maco' ? 'nadam' : 'adam');
   return {
     canvas: { width, height },
-    parameters,
-    views,
+    views: batch,
+    runs: views / batch,
     objective,
     optimizer,
     texts,
     totalVariation,
     neurons: job.neurons.length > 0,
+    anchor: job.anchor ? (job.anchorTo ?? 'zero') : null,
     target,
   };
 }
 
 /**
  * Phases are angles, and MACO's authors move them by 1, each by its own measure; everything else lives near zero. SGD measures by the whole
- * gradient, most of which a few low frequencies hold: at 1 theirs would turn many times over.
+ * gradient, most of which a few low frequencies hold: at 1 theirs would turn many times over. Latent maps are moved by .05 to .2, of which
+ * .15 was best (shared reference, vqgan.md and nano.md).
  */
-function defaultRate(parameters: Job['parameters'], optimizer: OptimizerName): number {
+function defaultRate({ method, parameters }: Job, optimizer: OptimizerName): number {
+  if (method === 'vqgan') return 0.15;
   return parameters === 'maco' && optimizer !== 'sgd' ? 1 : optimizers[optimizer].defaultRate;
+}
+
+/** The generator of a job that needs one. Throws when it does not fit the canvas. */
+function generatorOf({ job, generator }: ImagineInput, canvas: Canvas): VqganModel | null {
+  if (job.method !== 'vqgan') return null;
+  if (!generator) throw new Error('the method vqgan needs a generator');
+  requireFit(canvas, generator);
+  return generator;
 }
 
 async function embedAll(sessions: Sessions, model: BrivlModel, job: Job) {
@@ -190,15 +276,23 @@ async function embedAll(sessions: Sessions, model: BrivlModel, job: Job) {
   return { main: rows[0], embeddings, weights: Float32Array.from(lines, ({ weight }) => weight), notices };
 }
 
-function begin({ job, start, checkpoint }: ImagineInput, canvas: Canvas, random: Random, slots: number): RunState {
-  const parametrization = parametrizations[job.parameters];
-  const size = sizeOf(parametrization.shape(canvas));
+/** The state at the start, or that of a checkpoint. `fresh` gives the parameters of a start. */
+async function begin(
+  { checkpoint }: ImagineInput,
+  random: Random,
+  size: number,
+  { optimizer, anchor }: StepSpec,
+  decay: number,
+  fresh: () => Promise<Float32Array> | Float32Array,
+): Promise<RunState> {
+  const { slots } = optimizers[optimizer];
   if (checkpoint) {
-    const state = decodeCheckpoint(checkpoint, size, slots);
+    const extras: Extra[] = [...(decay > 0 ? (['sum'] as const) : []), ...(anchor === 'start' ? (['start'] as const) : [])];
+    const state = decodeCheckpoint(checkpoint, size, slots, extras);
     random.load(state.random);
     return state;
   }
-  const parameters = parametrization.init(canvas, random, start);
+  const parameters = await fresh();
   return {
     step: 0,
     random: [],
@@ -206,6 +300,8 @@ function begin({ job, start, checkpoint }: ImagineInput, canvas: Canvas, random:
     seconds: 0,
     parameters,
     slots: Array.from({ length: slots }, () => new Float32Array(size)),
+    ...(decay > 0 && { sum: remember(null, parameters, decay) }),
+    ...(anchor === 'start' && { start: parameters }),
   };
 }
 

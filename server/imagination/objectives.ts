@@ -64,3 +64,12 @@ export function neurons(g: Graph, { llp }: ImageTower, weights: Value): Value {
   const channels = g.reduceMean(llp, [2, 3]);
   return g.scale(g.reduceSum(g.mul(channels, weights), [0, 1]), -1 / views);
 }
+
+/** Mean squared distance of parameters from where they are held: MSE regularization (shared reference, vqgan.md, "Strong recipe"). */
+export function distance(g: Graph, parameters: Value, anchor: Value): Value {
+  const difference = g.sub(parameters, anchor);
+  return g.reduceMean(
+    g.mul(difference, difference),
+    difference.shape.map((_, i) => i),
+  );
+}

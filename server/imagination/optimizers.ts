@@ -7,7 +7,7 @@ import type { Graph, Value } from '../../models/graph/index.js';
 export interface Optimizer {
   /** How many tensors of the parameters' shape it remembers, all zero at first. */
   slots: number;
-  /** Learning rate when the job names none, by parametrization: phases live on another scale than spectra. */
+  /** Learning rate of spectra and pixels when the job names none: phases and latent maps live on other scales. */
   defaultRate: number;
   /** Numbers for step t = 1, 2, ...; the learning rate is among them. */
   scalars(t: number, rate: number): number[];
@@ -83,3 +83,29 @@ export const schedules = {
   },
 } as const;
 export type ScheduleName = keyof typeof schedules;
+
+/**
+ * Warm restarts: the stretch of equal stretches (to one step) in which a step lies. The optimizer begins each anew, its schedule too.
+ *
+ * @param step moves that have been made
+ * @returns the step that it began at, and its length
+ */
+export function stretchOf(step: number, steps: number, restarts: number): { begin: number; length: number } {
+  const starts = Array.from({ length: restarts + 2 }, (_, i) => Math.round((i * steps) / (restarts + 1)));
+  const next = Math.max(
+    1,
+    starts.findIndex((start) => start > step),
+  );
+  return { begin: starts[next - 1], length: starts[next] - starts[next - 1] };
+}
+
+/** The exponential moving sum (1 - decay) sum of decay^(n - i) x_i over x_0 ... x_n, of one more. Null is the sum of none. */
+export function remember(sum: Float32Array | null, values: Float32Array, decay: number): Float32Array {
+  return values.map((value, i) => decay * (sum?.[i] ?? 0) + (1 - decay) * value);
+}
+
+/** The weighted mean that such a sum of `count` arrays stands for: Adam's bias correction. */
+export function meanOf(sum: Float32Array, count: number, decay: number): Float32Array {
+  const whole = 1 - decay ** count;
+  return sum.map((value) => value / whole);
+}

@@ -9,13 +9,27 @@ export interface Canvas {
   height: number;
 }
 
-/** A way to hold a picture in free numbers: their shape, how to begin, and how to draw them. */
+/** A way to hold a picture in free numbers: their shape, and how to draw them. */
 export interface Parametrization {
+  /** Names it in the keys of sessions: equal keys draw alike. */
+  key: string;
   shape(canvas: Canvas): Shape;
+  draw(g: Graph, parameters: Value, canvas: Canvas): Drawn;
+  /** The nearest parameters that are allowed, where not all are: moves end in them. */
+  bound?(g: Graph, parameters: Value): Value;
+}
+
+export interface Drawn {
+  /** [3, H, W] in [0, 1] */
+  picture: Value;
+  /** [h, w] int32: the tokens that it was drawn from, if it was. */
+  codes?: Value;
+}
+
+/** One that needs no network to begin. */
+export interface FreeParametrization extends Parametrization {
   /** Starting values. `picture` ([3, H, W] in [0, 1], the canvas's size) is what to start from, if anything. */
   init(canvas: Canvas, random: Random, picture?: Float32Array): Float32Array;
-  /** The picture [3, H, W] in [0, 1]. */
-  draw(g: Graph, parameters: Value, canvas: Canvas): Value;
 }
 
 /**
@@ -67,7 +81,8 @@ function spectrumScale({ width, height }: Canvas): Float32Array {
 }
 
 /** A Fourier spectrum (lucid's `fft_image`): real and imaginary parts with a 1/f scale, [2, 3, H, W/2 + 1]. */
-export const fourier: Parametrization = {
+export const fourier: FreeParametrization = {
+  key: 'fourier',
   shape: ({ width, height }) => [2, 3, height, halfWidth(width)],
   init(canvas, random, picture) {
     const { width, height } = canvas;
@@ -82,7 +97,7 @@ export const fourier: Parametrization = {
     const half = halfWidth(width);
     const scaled = g.mul(parameters, g.floats(spectrumScale(canvas), [height, half], 'scale'));
     const [re, im] = [0, 1].map((i) => g.reshape(g.slice(scaled, 0, i, i + 1), [3, height, half]));
-    return toColour(g, inverseRealTransform(g, re, im, width));
+    return { picture: toColour(g, inverseRealTransform(g, re, im, width)) };
   },
 };
 
@@ -98,7 +113,8 @@ function pyramid({ width, height }: Canvas): Canvas[] {
  * Pixels as a sum of layers from coarse to fine, each enlarged bilinearly (after Direct Ascent Synthesis, Fort & Whitaker 2025): raw
  * pixels alone give noise. One flat vector, the finest layer first.
  */
-export const pixels: Parametrization = {
+export const pixels: FreeParametrization = {
+  key: 'pixels',
   shape: (canvas) => [pyramid(canvas).reduce((sum, { width, height }) => sum + 3 * width * height, 0)],
   init(canvas, random, picture) {
     const total = pixels.shape(canvas)[0];
@@ -114,10 +130,8 @@ export const pixels: Parametrization = {
       at = end;
       return enlarge(g, layer, canvas);
     });
-    return toColour(
-      g,
-      layers.reduce((a, b) => g.add(a, b)),
-    );
+    const sum = layers.reduce((a, b) => g.add(a, b));
+    return { picture: toColour(g, sum) };
   },
 };
 
@@ -173,7 +187,8 @@ function magnitude({ width, height }: Canvas): Float32Array {
 }
 
 /** MACO (Fel et al. 2023): only the phase is free, the magnitude is that of natural pictures. [3, H, W/2 + 1] in radians. */
-export const maco: Parametrization = {
+export const maco: FreeParametrization = {
+  key: 'maco',
   shape: ({ width, height }) => [3, height, halfWidth(width)],
   init({ width, height }, random, picture) {
     const size = 3 * height * halfWidth(width);
@@ -188,7 +203,7 @@ export const maco: Parametrization = {
     const raw = inverseRealTransform(g, re, im, canvas.width);
     const centred = g.sub(raw, g.reduceMean(raw, [0, 1, 2], true));
     const variance = g.reduceMean(g.mul(centred, centred), [0, 1, 2], true);
-    return toColour(g, g.div(centred, g.op('Sqrt', [g.add(variance, g.scalar(1e-12))])));
+    return { picture: toColour(g, g.div(centred, g.op('Sqrt', [g.add(variance, g.scalar(1e-12))]))) };
   },
 };
 

@@ -33,7 +33,12 @@ const centred: ViewPlan = {
   brightness: 0.04,
 };
 
-export const viewPlans: Readonly<Record<ParametrizationName, ViewPlan>> = { fourier: cropped, pixels: cropped, maco: centred };
+export const viewPlans: Readonly<Record<ParametrizationName | 'vqgan', ViewPlan>> = {
+  fourier: cropped,
+  pixels: cropped,
+  maco: centred,
+  vqgan: cropped,
+};
 
 /** Inputs of a step that say how each view is cut out: see `cutViews`. */
 export interface ViewInputs {
@@ -70,6 +75,12 @@ export interface ViewFeeds {
   columns: Float32Array;
   noise: Float32Array;
   brightness: Float32Array;
+}
+
+/** The views of one of several equal runs. */
+export function viewsOfRun(views: ViewFeeds, run: number, runs: number): ViewFeeds {
+  const part = (all: Float32Array) => all.subarray((run * all.length) / runs, ((run + 1) * all.length) / runs);
+  return { rows: part(views.rows), columns: part(views.columns), noise: part(views.noise), brightness: part(views.brightness) };
 }
 
 /**

@@ -3,10 +3,17 @@ import { z } from 'zod';
 /** Bounds of a job, shared by the page, the command line and the server. `textCharacters` counts Unicode characters; `side` is in pixels. */
 export const limits = { textCharacters: 500, side: { min: 64, max: 1024 }, steps: 2000, views: 64, seed: 0xffffffff } as const;
 
+export const methods = ['feavis', 'vqgan'] as const;
 export const parametrizations = ['fourier', 'pixels', 'maco'] as const;
 export const objectives = ['dot-cos', 'cos', 'spherical'] as const;
 export const optimizers = ['adam', 'nadam', 'sgd'] as const;
 export const schedules = ['constant', 'cosine', 'warmup-cosine'] as const;
+/** Where tokens begin without a picture: at those of smooth random colours, or at random ones. */
+export const starts = ['smooth', 'codes'] as const;
+export const anchors = ['zero', 'start'] as const;
+
+/** Every VQGAN's pictures are that much larger than its grid of tokens, or a multiple of it. */
+const tokenSide = 8;
 
 /** A content address: the SHA-256 of a stored file's bytes, in lower-case hexadecimal. */
 export const contentId = /^[0-9a-f]{64}$/;
@@ -75,7 +82,7 @@ export const job = z.strictObject({
   weighted: z.array(weightedText).max(8, 'there can be at most 8 weighted texts').default([]),
   negative: z.array(lineOfText('negative text')).max(8, 'there can be at most 8 negative texts').default([]),
   neurons: z.array(neuronConstraint).max(16, 'there can be at most 16 neurons').default([]),
-  method: choice('method', ['feavis']).default('feavis'),
+  method: choice('method', methods).default('feavis'),
   parameters: choice('parameters', parametrizations).default('fourier'),
   objective: choice('objective', objectives).default('dot-cos'),
   totalVariation: finite('total variation', 0, 10).default(0.5),
@@ -96,6 +103,55 @@ export const job = z.strictObject({
     .string()
     .regex(contentId, 'init must be the id of an uploaded image (POST /api/images) or the imageId of a result')
     .optional(),
+  batch: wholeNumber('batch of views', 1, limits.views)
+    .optional()
+    .describe('Views that are looked at together, a divisor of views: less take less memory and more time; all when left out'),
+  generator: modelName.optional().describe('For vqgan: the VQGAN that draws; vqgan-nano when left out'),
+  start: choice('start', starts)
+    .optional()
+    .describe('For vqgan without init: begin with the codes of smooth random colours (when left out), or with random codes'),
+  tries: wholeNumber('number of tries', 1, 64)
+    .optional()
+    .describe('For vqgan without init: starts that are drawn, of which the one nearest to the text is taken; 1 when left out'),
+  average: finite('average', 0, 0.999)
+    .optional()
+    .describe('For vqgan: decay of the moving average of latent maps, which is what is shown; .9 when left out, 0 for none'),
+  anchor: finite('anchor', 0, 1000)
+    .optional()
+    .describe('For vqgan: weight of the mean squared distance to anchorTo, falling to 0 at the end; 0 when left out'),
+  anchorTo: choice('anchorTo', anchors).optional().describe('For vqgan: what anchor holds the latent map near; zero when left out'),
+  restarts: wholeNumber('number of restarts', 0, 100)
+    .optional()
+    .describe('For vqgan: how often the optimizer and its schedule begin anew, evenly over the steps; 0 when left out'),
+});
+
+const forVqgan = ['generator', 'start', 'tries', 'average', 'anchor', 'anchorTo', 'restarts'] as const;
+
+/** What fields ask of each other. */
+const consistentJob = job.superRefine((asked, context) => {
+  const complain = (path: keyof typeof asked, message: string) => context.addIssue({ code: 'custom', path: [path], message });
+  const { method, width, height, views, batch, steps, restarts = 0 } = asked;
+  if (batch !== undefined && views % batch)
+    complain('batch', `${views} views cannot be looked at ${batch} at a time: batch must divide views`);
+  if (method === 'feavis') {
+    for (const field of forVqgan)
+      if (asked[field] !== undefined) complain(field, `${field} belongs to the method vqgan: set it, or leave ${field} out`);
+    return;
+  }
+  const [w, h] = [width, height].map((side) => Math.round(side / tokenSide) * tokenSide);
+  if (w !== width || h !== height)
+    complain(
+      'width',
+      `with vqgan both sides must be multiples of ${tokenSide}, and ${width} x ${height} are not: take ${w} x ${h}`,
+    );
+  if (asked.parameters !== 'fourier')
+    complain('parameters', `the parameters of vqgan are its tokens, not ${asked.parameters}: leave parameters out`);
+  for (const field of ['start', 'tries'] as const)
+    if (asked.init !== undefined && asked[field] !== undefined)
+      complain(field, `a picture to start from leaves ${field} ${asked[field]} nothing to choose: give init or ${field}`);
+  if (asked.anchorTo !== undefined && asked.anchor === undefined)
+    complain('anchorTo', 'anchorTo without anchor holds nothing: give anchor a weight too, for example 1');
+  if (restarts >= steps) complain('restarts', `${restarts} restarts do not fit into ${steps} steps: fewer of them, or more steps`);
 });
 
 const sizeForm = 'the size must be a number of pixels or "WIDTHxHEIGHT", for example "320x224"';
@@ -115,22 +171,26 @@ export const jobRequest = z
   .strictObject({
     ...job.shape,
     negative: z.union([lineOfText('negative text'), job.shape.negative], 'negative must be a text or a list of texts').default([]),
-    width: side('width').optional().describe('Pixels; 224 when neither width nor size is given'),
-    height: side('height').optional().describe('Pixels; 224 when neither height nor size is given'),
+    width: side('width').optional().describe('Pixels; 224 when neither width nor size is given, 256 with vqgan'),
+    height: side('height').optional().describe('Pixels; 224 when neither height nor size is given, 256 with vqgan'),
     size: canvasSize.optional().describe('Pixels: one number for a square, or "WIDTHxHEIGHT"'),
   })
   .superRefine(({ size, width, height }, context) => {
     if (size && (width !== undefined || height !== undefined))
       context.addIssue({ code: 'custom', path: ['size'], message: 'give either size or width and height, not both' });
   })
-  .transform(({ size, negative, width, height, ...rest }): z.input<typeof job> => ({
-    ...rest,
-    negative: typeof negative === 'string' ? [negative] : negative,
-    width: size?.width ?? width ?? 224,
-    height: size?.height ?? height ?? 224,
-  }))
+  .transform(({ size, negative, width, height, ...rest }): z.input<typeof job> => {
+    const usual = rest.method === 'vqgan' ? 256 : 224;
+    return {
+      ...rest,
+      ...(rest.method === 'vqgan' && { generator: rest.generator ?? 'vqgan-nano' }),
+      negative: typeof negative === 'string' ? [negative] : negative,
+      width: size?.width ?? width ?? usual,
+      height: size?.height ?? height ?? usual,
+    };
+  })
   // Equal jobs have equal JSON, whatever order they were asked for in.
-  .pipe(job);
+  .pipe(consistentJob);
 
 export type JobRequest = z.input<typeof jobRequest>;
 export type Job = z.output<typeof job>;

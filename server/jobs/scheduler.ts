@@ -225,7 +225,7 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
   const finish = async (mine: Running, answer: ImagineAnswer): Promise<void> => {
     const { id, job } = mine;
     const model = { name: job.model, hash: answer.modelHash };
-    const png = await pictureFile(answer, job, model);
+    const png = await pictureFile(answer, job, model, answer.generator);
     const resultId = newId();
     const { image, isKept } = await store.blobs.put(png, 'image/png', (image) => {
       const record = findJob(store, id);

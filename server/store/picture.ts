@@ -11,24 +11,29 @@ export interface RgbPicture {
 
 const fromPixels = ({ pixels, width, height }: RgbPicture) => sharp(pixels, { raw: { width, height, channels: 3 } });
 
+interface NamedModel {
+  name: string;
+  hash: string;
+}
+
 /** A small WebP of a picture on its way (lossy, quality 82 of 100). */
 export const previewFile = async (picture: RgbPicture): Promise<Buffer> =>
   fromPixels(picture).webp({ quality: 82, effort: 2 }).toBuffer();
 
 /**
  * The PNG that is kept, with what made it inside: `parameters` for people and for other programs, `reverie` as JSON from which
- * the job can be run again. A function of picture, job and model alone: no dates, no ids.
+ * the job can be run again. A function of picture, job and models alone: no dates, no ids.
  */
-export async function pictureFile(picture: RgbPicture, job: Job, model: { name: string; hash: string }): Promise<Buffer> {
+export async function pictureFile(picture: RgbPicture, job: Job, model: NamedModel, generator?: NamedModel): Promise<Buffer> {
   const png = await fromPixels(picture).png({ compressionLevel: 9, adaptiveFiltering: false }).toBuffer();
   return withPngText(png, {
     parameters: parametersInWords(job, model),
-    reverie: JSON.stringify({ job, model, seed: job.seed }),
+    reverie: JSON.stringify({ job, model, ...(generator && { generator }), seed: job.seed }),
   });
 }
 
 /** What the picture was made from, in the form that other image programs read (stable-diffusion-webui's `parameters`). */
-export function parametersInWords(job: Job, model: { name: string; hash: string }): string {
+export function parametersInWords(job: Job, model: NamedModel): string {
   const negative = [
     ...job.negative,
     ...job.weighted.filter(({ weight }) => weight < 0).map(({ text, weight }) => `(${text}:${-weight})`),
@@ -41,7 +46,7 @@ export function parametersInWords(job: Job, model: { name: string; hash: string 
     Model: model.name,
     'Model hash': model.hash.slice(0, 10),
     Method: job.method,
-    Parameters: job.parameters,
+    ...(job.method === 'vqgan' ? { Generator: job.generator ?? '' } : { Parameters: job.parameters }),
     Objective: job.objective,
     Views: job.views,
     ...(job.neurons.length > 0 && { Neurons: job.neurons.map(({ unit, weight }) => `${unit}=${weight}`).join(' ') }),

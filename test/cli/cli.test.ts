@@ -190,6 +190,8 @@ describe('how it is called', () => {
     [['embed', 'a', '--loud'], /--loud/],
     [['concepts', 'a', '--top', '0'], /^--top takes/],
     [['concepts', '--image', 'package.json'], /^the image cannot be read/],
+    [['imagine', 'a', '--out', 'a.png', '--method', 'vqgan', '--generator', 'nobody'], /^there is no generator nobody: /],
+    [['imagine', 'a', '--out', 'a.png', '--start', 'codes'], /^start belongs to the method vqgan/],
     [['recipe', 'run', 'nothing'], /^there is no recipe nothing: there is concepts/],
     [['bench', '--runs', '0'], /^--runs takes/],
     [['dream'], /^there is no command dream/],

@@ -128,8 +128,8 @@ async function compareJobs(): Promise<Compared['job']> {
 }
 
 async function compare(): Promise<Compared> {
-  const gpu = await run(stepGraph(specOf(job, 1, 'gpu'), model.eye), 'webgpu');
-  const cpu = await run(stepGraph(specOf(job, 1, 'cpu'), model.eye), 'cpu');
+  const gpu = await run(stepGraph(specOf(job, 1, 'gpu'), model.eye, parametrizations.fourier), 'webgpu');
+  const cpu = await run(stepGraph(specOf(job, 1, 'cpu'), model.eye, parametrizations.fourier), 'cpu');
   const floats = (ran: typeof gpu, name: string) => ran.results[name].data as Float32Array;
   const names = Object.keys(cpu.results).filter((name) => cpu.results[name].type === 'float32');
   return {

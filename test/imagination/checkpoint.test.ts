@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeCheckpoint, encodeCheckpoint, type RunState } from '../../server/imagination/checkpoint.js';
+import { decodeCheckpoint, encodeCheckpoint, type Extra, type RunState } from '../../server/imagination/checkpoint.js';
 
 const float = fc.float({ noNaN: true });
 const points = fc.array(
@@ -17,15 +17,22 @@ const points = fc.array(
 
 const states: fc.Arbitrary<RunState> = fc.tuple(fc.nat(20), fc.nat(2)).chain(([length, slots]) => {
   const floats = fc.array(float, { minLength: length, maxLength: length }).map((v) => Float32Array.from(v));
-  return fc.record({
+  const always = {
     step: fc.nat(2000),
     random: fc.oneof(fc.array(fc.nat(0xffffffff), { minLength: 4, maxLength: 4 }), fc.constant<number[]>([1, 2, 3, 4, -0.7134523])),
     curve: points,
     seconds: fc.double({ min: 0, max: 1e6, noNaN: true }),
     parameters: floats,
     slots: fc.array(floats, { minLength: slots, maxLength: slots }),
-  });
+  };
+  return fc.record({ ...always, sum: floats, start: floats }, { requiredKeys: Object.keys(always) as (keyof typeof always)[] });
 });
+
+const extrasOf = ({ sum, start }: RunState): Extra[] => [
+  ...(sum ? (['sum'] as const) : []),
+  ...(start ? (['start'] as const) : []),
+];
+const withoutFloats = (state: RunState) => ({ ...state, parameters: [], slots: [], sum: [], start: [] });
 
 describe('checkpoints', () => {
   it('come back as they were, also from the middle of a larger buffer', () => {
@@ -34,12 +41,12 @@ describe('checkpoints', () => {
         const bytes = encodeCheckpoint(state);
         const larger = new Uint8Array(bytes.length + offset + 3).fill(0xaa);
         larger.set(bytes, offset);
-        const back = decodeCheckpoint(larger.subarray(offset, offset + bytes.length), state.parameters.length, state.slots.length);
-        expect(JSON.stringify({ ...back, parameters: [], slots: [] })).toBe(
-          JSON.stringify({ ...state, parameters: [], slots: [] }),
-        );
+        const middle = larger.subarray(offset, offset + bytes.length);
+        const back = decodeCheckpoint(middle, state.parameters.length, state.slots.length, extrasOf(state));
+        expect(withoutFloats(back)).toEqual(withoutFloats(state));
         expect(back.parameters).toEqual(state.parameters);
         expect(back.slots).toEqual(state.slots);
+        expect([back.sum, back.start]).toEqual([state.sum, state.start]);
       }),
     );
   });
@@ -72,6 +79,16 @@ describe('checkpoints', () => {
       [3, 3],
     ])
       expect(() => decodeCheckpoint(bytes, length, slots)).toThrow('belongs to a picture of another size or another optimizer');
+    // A slot is no sum, and a sum is no slot.
+    expect(() => decodeCheckpoint(bytes, 6, 0, ['sum'])).toThrow('start the job anew');
+    const averaged = encodeCheckpoint({ ...state, sum: new Float32Array(6) });
+    for (const [slots, extras] of [
+      [2, []],
+      [1, ['start']],
+      [1, ['sum', 'start']],
+    ] as const)
+      expect(() => decodeCheckpoint(averaged, 6, slots, extras)).toThrow('start the job anew');
+    expect(decodeCheckpoint(averaged, 6, 1, ['sum']).start).toBeUndefined();
   });
 
   it('that were changed, cut or made up are refused', () => {

@@ -1,8 +1,13 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { brivlConfig } from '../../models/brivl/config.js';
 import type { BrivlModel, Eye } from '../../models/brivl/model.js';
 import type { ImageTower } from '../../models/brivl/towers.js';
 import { normalize } from '../../models/brivl/transformer.js';
-import { Graph, type Value } from '../../models/graph/index.js';
+import { Graph, sizeOf, type Value } from '../../models/graph/index.js';
+import { vqganConfig } from '../../models/vqgan/config.js';
+import { parameterShapes } from '../../models/vqgan/layout.js';
+import { openVqgan, type VqganModel } from '../../models/vqgan/model.js';
 import { createRunner, type SessionRunner } from '../../server/compute/sessions.js';
 import type { Sessions } from '../../server/imagination/sessions.js';
 import { job, type Job } from '../../server/jobs/job.js';
@@ -101,6 +106,42 @@ export const fake: BrivlModel = {
     return g;
   },
 };
+
+/**
+ * Writes a random VQGAN of a few thousand weights into a folder (f4, 24 codes of 4 numbers), and opens it. Its pictures are pale, so that
+ * nothing in them is clamped.
+ */
+export function randomGenerator(folder: string, name = 'vqgan-fake'): VqganModel {
+  const settings = {
+    name,
+    kind: 'vq',
+    ch: 8,
+    chMult: [1, 1, 2],
+    blocks: { encoder: 1, decoder: 1 },
+    attention: [],
+    groups: 4,
+    zChannels: 8,
+    embedDim: 4,
+    codes: 24,
+  };
+  const header: Record<string, unknown> = {};
+  const parts: Buffer[] = [];
+  let at = 0;
+  for (const [key, shape] of parameterShapes(vqganConfig.parse(settings))) {
+    const isScale = key.includes('norm') && key.endsWith('weight');
+    const fan = Math.sqrt(3 / sizeOf(shape.slice(1))) * (key.startsWith('decoder.conv_out') ? 0.15 : 1);
+    const spread = key.startsWith('quantize') ? 1 : shape.length > 1 ? fan : 0.1;
+    const values = draw(sizeOf(shape), spread, 1000 + parts.length).map((v) => (isScale ? 1 + v : v));
+    header[key] = { dtype: 'F32', shape, data_offsets: [at, (at += values.byteLength)] };
+    parts.push(Buffer.from(values.buffer));
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  writeFileSync(join(folder, 'vqgan.safetensors'), Buffer.concat([length, json, ...parts]));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(settings));
+  return openVqgan(folder);
+}
 
 /** Sessions on one thread, all kept until the end; `built` lists the keys in the order they were asked for. */
 export function sessionsInMemory(): Sessions & { built: string[]; release(): Promise<void> } {

@@ -31,7 +31,7 @@ function somewhere(name: ParametrizationName, canvas: Canvas): Float32Array {
 
 async function drawn(name: ParametrizationName, canvas: Canvas, parameters: Float32Array): Promise<number[]> {
   const g = new Graph();
-  g.output('picture', parametrizations[name].draw(g, g.input('p', parametrizations[name].shape(canvas)), canvas));
+  g.output('picture', parametrizations[name].draw(g, g.input('p', parametrizations[name].shape(canvas)), canvas).picture);
   return (await run(simplify(g), { p: parameters })).picture.data;
 }
 
@@ -133,7 +133,7 @@ describe('a parametrization', () => {
     const random = randomStream(canvas.height);
     const g = new Graph();
     const p = g.input('p', shape(canvas));
-    const picture = draw(g, p, canvas);
+    const { picture } = draw(g, p, canvas);
     const weights = Float32Array.from({ length: sizeOf(picture.shape) }, () => random() - 0.5);
     const objective = g.reduceSum(g.mul(picture, g.floats(weights, picture.shape)), [0, 1, 2]);
     const forward = simplify((g.output('objective', objective), g));
@@ -200,7 +200,7 @@ describe('fitting', () => {
     const p = g.input('p', shape(canvas));
     const slots = [0, 1].map((i) => g.input(`slot${i}`, shape(canvas)));
     const scalars = [0, 1, 2].map((i) => g.input(`scalar${i}`, []));
-    const picture = draw(g, p, canvas);
+    const { picture } = draw(g, p, canvas);
     const difference = g.sub(picture, g.floats(smooth(canvas), picture.shape));
     const loss = g.reduceMean(g.mul(difference, difference), [0, 1, 2]);
     const moved = optimizers.adam.update(g, p, differentiate(g, loss, [p])[0], slots, scalars);

@@ -82,6 +82,11 @@ describe('POST /api/jobs', () => {
     ['an unknown field', { text: 'a', prompt: 'b' }, /"prompt" is not a field here/],
     ['an unknown parametrization', { text: 'a', parameters: 'oil' }, /"oil": .*one of fourier, pixels, maco/],
     ['a malformed neuron', { text: 'a', neurons: [{ unit: 'LLP108', weight: 1 }] }, /neurons.0.unit is "LLP108": .*LLP-108/],
+    [
+      'an unknown generator',
+      { text: 'a', method: 'vqgan' },
+      /there is no generator "vqgan-nano": put a VQGAN's folder into DATA_DIR/,
+    ],
     ['a neuron beyond the last', { text: 'a', neurons: [{ unit: 'LLP-99999', weight: 1 }] }, /LLP-0 to LLP-1279/],
     ['a weight beyond bounds', { text: 'a', weighted: [{ text: 'b', weight: 1e6 }] }, /weighted.0.weight is 1000000: .*at most 10/],
     ['an unknown model', { text: 'a', model: 'dall-e' }, /no model "dall-e": choose one of brivl-nano, brivl-absent/],
