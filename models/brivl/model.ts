@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Graph, simplify, type Value } from '../graph/index.js';
+import { digestOf } from '../weights/digest.js';
 import { openWeights, scoped, type Weights } from '../weights/weights.js';
 import { brivlConfig, type BrivlConfig, type ImageTowerConfig } from './config.js';
 import { createTokenizer, type TokenizedText } from './tokenizer.js';
@@ -82,6 +82,7 @@ export function openBrivl(folder: string): BrivlModel {
   const config = brivlConfig.parse(JSON.parse(text('config.json')));
   const image = openWeights(path('image.safetensors'));
   const words = openWeights(path('text.safetensors'));
+  const entries = conceptEntries.parse(JSON.parse(text('concepts.json')));
   const joint = readOnce(path('concepts.safetensors'), (w) => floats(w, 'joint'));
   const { deviations, quantiles } = readOnce(path('statistics.safetensors'), (w) => ({
     deviations: floats(w, 'llp.std'),
@@ -98,7 +99,7 @@ export function openBrivl(folder: string): BrivlModel {
     'second.safetensors',
     'statistics.safetensors',
   ];
-  const { hash, bytes } = digest(files.map(path).filter((file) => existsSync(file)));
+  const { hash, bytes } = digestOf(files.map(path).filter((file) => existsSync(file)));
   const towerText = scoped(words, 'textencoder.');
   const table = 'backbone.bert.embeddings.word_embeddings.weight';
 
@@ -110,7 +111,7 @@ export function openBrivl(folder: string): BrivlModel {
     description: config.description ?? '',
     config,
     eye: eyeOf(scoped(image, 'imgencoder.'), config.image),
-    concepts: conceptSpace(config, conceptEntries.parse(JSON.parse(text('concepts.json'))), joint),
+    concepts: { entries, classes: config.concepts?.classes ?? entries.length, joint },
     second: config.second ? openSecond(path('second.safetensors'), config.second) : null,
     deviations,
     quantiles,
@@ -130,12 +131,6 @@ export function openBrivl(folder: string): BrivlModel {
     },
   };
 }
-
-const conceptSpace = (config: BrivlConfig, entries: ConceptEntry[], joint: Float32Array): ConceptSpace => ({
-  entries,
-  classes: config.concepts?.classes ?? entries.length,
-  joint,
-});
 
 /** Short lines are most lines: they should not pay for the longest. */
 const textLengths = (longest: number): number[] => [32, longest].filter((n, i, all) => n <= longest && all.indexOf(n) === i);
@@ -163,17 +158,6 @@ function readOnce<T>(file: string, read: (weights: Weights) => T): T {
   } finally {
     weights.close();
   }
-}
-
-function digest(files: readonly string[]): { hash: string; bytes: number } {
-  const sha = createHash('sha256');
-  let bytes = 0;
-  for (const file of files) {
-    const content = readFileSync(file);
-    sha.update(content);
-    bytes += content.length;
-  }
-  return { hash: sha.digest('hex').slice(0, 16), bytes };
 }
 
 /** The share of photographs, 0 to 100, that a channel answers less strongly than this; linear between the quantiles. */

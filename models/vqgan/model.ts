@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { sameShape, sizeOf, type Graph, type Value } from '../graph/index.js';
+import { digestOf } from '../weights/digest.js';
 import { openWeights, type Weights } from '../weights/weights.js';
 import { vqganConfig, type VqganConfig } from './config.js';
 import { codebookName, parameterShapes } from './layout.js';
@@ -44,7 +44,7 @@ export function openVqgan(folder: string): VqganModel {
   if (!existsSync(weightsPath)) throw new Error(`${configPath} names the weights ${config.weights}, but there is no such file`);
   const weights = openWeights(weightsPath);
   try {
-    return modelOf(config, weights, weightsPath, digest([configPath, weightsPath]));
+    return modelOf(config, weights, weightsPath, digestOf([configPath, weightsPath]));
   } catch (error) {
     weights.close();
     throw error;
@@ -103,15 +103,4 @@ function rangeOf(codebook: Float32Array, dimensions: number): { low: Float32Arra
     high[i % dimensions] = Math.max(high[i % dimensions], v);
   });
   return { low, high };
-}
-
-function digest(files: readonly string[]): { hash: string; bytes: number } {
-  const sha = createHash('sha256');
-  let bytes = 0;
-  for (const file of files) {
-    const content = readFileSync(file);
-    sha.update(content);
-    bytes += content.length;
-  }
-  return { hash: sha.digest('hex').slice(0, 16), bytes };
 }

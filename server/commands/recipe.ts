@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
+import { createMemory } from '../compare/remembering.js';
 import type { Engine } from '../compute/engine.js';
 import { cosine } from '../imagination/look.js';
 import { jobRequest, type Job } from '../jobs/job.js';
@@ -82,12 +83,15 @@ export const recipeCommand: Command = {
     const engine = await openEngine(stringOf(values, 'device'));
     try {
       const results = [];
+      const remembered = createMemory<Float32Array>(64);
+      const embed = (model: string, text: string) =>
+        remembered(`${model} ${text}`, async () => (await engine.embedText(model, text)).embedding);
       for (const [r, jobs] of rows.entries())
         for (const [c, job] of jobs.entries()) {
           const done = await imagineToFile(engine, job, join(out, `${r + 1}-${c + 1}.png`), { quiet: values.json === true });
           if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  cos ${done.cos.toFixed(3)}`);
           const { curve: _, ...told } = done;
-          results.push({ ...told, text: job.text, rank: await rankOfText(engine, job, jobs, done.out) });
+          results.push({ ...told, text: job.text, rank: await rankOfText(engine, job, jobs, done.out, embed) });
         }
       const sheet = join(out, 'sheet.png');
       await contactSheet(
@@ -104,13 +108,22 @@ export const recipeCommand: Command = {
   },
 };
 
-/** The place, from 1, of a picture's own text among the texts of its row, by cosine of the whole picture's embedding. */
-async function rankOfText(engine: Engine, own: Job, row: readonly Job[], file: string): Promise<number> {
+/**
+ * The place, from 1, of a picture's own text among the texts of its row, by cosine of the whole picture's embedding.
+ * @param embed a text in a model's joint space
+ */
+async function rankOfText(
+  engine: Engine,
+  own: Job,
+  row: readonly Job[],
+  file: string,
+  embed: (model: string, text: string) => Promise<Float32Array>,
+): Promise<number> {
   const { embedding } = await engine.embedImage(own.model, readFileSync(file));
-  const nearness = async (job: Job) => cosine(embedding, (await engine.embedText(own.model, job.text)).embedding);
-  const mine = await nearness(own);
+  const nearness = async (text: string) => cosine(embedding, await embed(own.model, text));
+  const mine = await nearness(own.text);
   let rank = 1;
-  for (const other of row) if (other.text !== own.text && (await nearness(other)) > mine) rank++;
+  for (const { text } of row) if ((await nearness(text)) > mine) rank++;
   return rank;
 }
 

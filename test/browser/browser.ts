@@ -100,6 +100,28 @@ export async function launchBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', '--force-color-profile=srgb'] });
 }
 
+export interface Visit {
+  locale?: string;
+  phone?: boolean;
+}
+
+/** A page in a context of its own, and what the browser complains of: errors of scripts, of the content security policy, of loading. */
+export async function openPage(browser: Browser, url: string, { locale = 'en-GB', phone = false }: Visit) {
+  const complaints: string[] = [];
+  const context = await browser.newContext({
+    locale,
+    viewport: phone ? { width: 390, height: 844 } : { width: 1400, height: 880 },
+    ...(phone ? { hasTouch: true, isMobile: true } : {}),
+  });
+  const page = await context.newPage();
+  page.on('console', (message) => {
+    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(error.message));
+  await page.goto(url);
+  return { page, context, complaints };
+}
+
 /** Builds the page as it is shipped, into the cache folder, and says where. */
 export async function buildPage(): Promise<string> {
   const outDir = path.join(root, '.cache', 'browser-tests', 'page');

@@ -1,7 +1,7 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { buildPage, launchBrowser } from './browser.js';
+import { buildPage, launchBrowser, openPage, type Visit } from './browser.js';
 import { startScriptedServer, type ScriptedServer } from './scripted-server.js';
 
 let browser: Browser;
@@ -19,20 +19,10 @@ afterAll(async () => {
 });
 afterEach(() => context.close());
 
-async function visit({ locale = 'en-GB', phone = false, path = '/compare' } = {}): Promise<Page> {
-  complaints = [];
-  context = await browser.newContext({
-    locale,
-    viewport: phone ? { width: 390, height: 844 } : { width: 1400, height: 880 },
-    ...(phone ? { hasTouch: true, isMobile: true } : {}),
-  });
-  const page = await context.newPage();
-  page.on('console', (message) => {
-    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
-  });
-  page.on('pageerror', (error) => complaints.push(error.message));
-  await page.goto(server.url + path);
-  return page;
+async function visit({ path = '/compare', ...how }: Visit & { path?: string } = {}): Promise<Page> {
+  const opened = await openPage(browser, server.url + path, how);
+  ({ context, complaints } = opened);
+  return opened.page;
 }
 
 async function choose(page: Page, ...colours: string[]): Promise<void> {

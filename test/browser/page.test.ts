@@ -1,13 +1,12 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { buildPage, launchBrowser } from './browser.js';
+import { buildPage, launchBrowser, openPage, type Visit } from './browser.js';
 import { startScriptedServer, type ScriptedServer } from './scripted-server.js';
 
 let browser: Browser;
 let server: ScriptedServer;
 let context: BrowserContext;
-/** What the browser complained of: errors of scripts, of the content security policy, of loading. */
 let complaints: string[];
 
 beforeAll(async () => {
@@ -23,26 +22,10 @@ afterEach(async () => {
   await context.close();
 });
 
-interface Visit {
-  locale?: string;
-  path?: string;
-  phone?: boolean;
-}
-
-async function visit({ locale = 'en-GB', path = '/', phone = false }: Visit = {}): Promise<Page> {
-  complaints = [];
-  context = await browser.newContext({
-    locale,
-    viewport: phone ? { width: 390, height: 844 } : { width: 1400, height: 880 },
-    ...(phone ? { hasTouch: true, isMobile: true } : {}),
-  });
-  const page = await context.newPage();
-  page.on('console', (message) => {
-    if (message.type() === 'error' || message.type() === 'warning') complaints.push(message.text());
-  });
-  page.on('pageerror', (error) => complaints.push(error.message));
-  await page.goto(server.url + path);
-  return page;
+async function visit({ path = '/', ...how }: Visit & { path?: string } = {}): Promise<Page> {
+  const opened = await openPage(browser, server.url + path, how);
+  ({ context, complaints } = opened);
+  return opened.page;
 }
 
 const line = (page: Page) => page.getByRole('textbox', { name: /What to imagine|想象什么/ });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brivlConfig } from '../../models/brivl/config.js';
@@ -9,6 +10,7 @@ import { vqganConfig } from '../../models/vqgan/config.js';
 import { parameterShapes } from '../../models/vqgan/layout.js';
 import { openVqgan, type VqganModel } from '../../models/vqgan/model.js';
 import { createRunner, type SessionRunner } from '../../server/compute/sessions.js';
+import { imagine, type Imagined, type ImagineInput, type StepReport, type Watcher } from '../../server/imagination/imagine.js';
 import type { Sessions } from '../../server/imagination/sessions.js';
 import { job, type Job } from '../../server/jobs/job.js';
 import { randomStream, sessionOptions } from '../graph/session.js';
@@ -167,3 +169,24 @@ export function sessionsInMemory(): Sessions & { built: string[]; release(): Pro
 
 export const jobOf = (fields: Readonly<Record<string, unknown>> = {}): Job =>
   job.parse({ text: 'nature', model: 'fake', width: 64, height: 64, steps: 8, views: 2, ...fields });
+
+/** All that a run told, and a checkpoint after every step. */
+export interface Told {
+  result: Imagined;
+  steps: StepReport[];
+  saved: Uint8Array[];
+}
+
+export async function recordRun(sessions: Sessions, input: ImagineInput, watcher: Watcher = {}): Promise<Told> {
+  const steps: StepReport[] = [];
+  const saved: Uint8Array[] = [];
+  const result = await imagine(sessions, input, {
+    step: (report) => steps.push({ ...report, pixels: report.pixels.slice() }),
+    between: (save) => saved.push(save()),
+    ...watcher,
+  });
+  return { result, steps, saved };
+}
+
+/** Pictures are compared by digest: a difference between two of them is nothing to print. */
+export const digest = (pixels: Uint8Array): string => createHash('sha256').update(pixels).digest('hex');

@@ -1,37 +1,15 @@
-import { createHash } from 'node:crypto';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { BrivlModel, Eye } from '../../models/brivl/model.js';
-import { imagine, type Imagined, type ImagineInput, type StepReport, type Watcher } from '../../server/imagination/imagine.js';
+import { imagine, type Imagined, type ImagineInput, type Watcher } from '../../server/imagination/imagine.js';
 import { askSecond, cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, optimizers, parametrizations, type Job } from '../../server/jobs/job.js';
-import { eyeOf, fake, jobOf, sessionsInMemory } from './fake.js';
+import { digest, eyeOf, fake, jobOf, recordRun, sessionsInMemory, type Told } from './fake.js';
 
 const sessions = sessionsInMemory();
 afterAll(() => sessions.release());
 
-interface Told {
-  result: Imagined;
-  steps: StepReport[];
-  saved: Uint8Array[];
-}
-
-/** A run, all that it told, and a checkpoint after every step. */
-async function runOf(job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> {
-  const told: Told = { result: undefined as never, steps: [], saved: [] };
-  told.result = await imagine(
-    sessions,
-    { job, model: fake, ...input },
-    {
-      step: (report) => told.steps.push({ ...report, pixels: report.pixels.slice() }),
-      between: (save) => told.saved.push(save()),
-      ...watcher,
-    },
-  );
-  return told;
-}
-
-/** Pictures are compared by digest: a difference between two of them is nothing to print. */
-const digest = (pixels: Uint8Array): string => createHash('sha256').update(pixels).digest('hex');
+const runOf = (job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> =>
+  recordRun(sessions, { job, model: fake, ...input }, watcher);
 
 /** What must not depend on anything but model and job. */
 const bytesOf = ({ result: { seconds: _, pixels, ...rest }, steps }: Told) => ({

