@@ -6,6 +6,7 @@ import type {
   SimilarityView,
 } from '../../server/compare/requests.js';
 import type { Concept, ErrorBody, JobRequest, JobView, Notice, ResultView } from '../../server/jobs/job.js';
+import type { Tokens } from '../../server/imagination/generator.js';
 import type { DeviceState } from '../../server/live/events.js';
 import type { ModelView } from '../../server/compute/protocol.js';
 
@@ -65,6 +66,7 @@ export const api = {
   results: (cursor: string | null) =>
     ask<{ results: ResultView[]; next: string | null }>('GET', `/api/results${query({ cursor })}`),
   result: (id: string) => ask<ResultView>('GET', `/api/results/${encodeURIComponent(id)}`),
+  tokens: (id: string) => ask<Tokens>('GET', `/api/results/${encodeURIComponent(id)}/tokens`),
   deleteResult: (id: string) => ask<unknown>('DELETE', `/api/results/${encodeURIComponent(id)}`),
   conceptsOf: (text: string, top: number, signal: AbortSignal) =>
     ask<{ concepts: Concept[]; notices?: Notice[] }>(

@@ -1,6 +1,7 @@
 import type { Job, JobRequest } from '../../server/jobs/job.js';
+import { machine } from './machine.svelte.js';
 import { recall, remember } from './memory.js';
-import { defaults, mostSeed, type Settings } from './settings.js';
+import { changesOf, defaults, fieldsOf, mostSeed, recalledSettings, settingsOf, type Settings } from './settings.js';
 
 export interface Start {
   /** The id of an uploaded image or of a result's image. */
@@ -26,12 +27,14 @@ class Draft {
   /** Earlier texts, newest first. */
   history: string[] = $state.raw(recall('history', isHistory) ?? []);
 
-  /** How many settings differ from the defaults. */
-  changes: number = $derived(
-    Object.entries(defaults).filter(
-      ([name, value]) => JSON.stringify(this.settings[name as keyof Settings]) !== JSON.stringify(value),
-    ).length,
-  );
+  /** How many settings of the chosen method differ from the defaults. */
+  changes: number = $derived(Object.keys(changesOf(this.settings)).length);
+
+  /** The VQGAN that would draw: the one that is set, or what there is in its place. */
+  generator: string = $derived.by(() => {
+    const { generator } = this.settings.vqgan;
+    return machine.generators.includes(generator) ? generator : (machine.generators[0] ?? generator);
+  });
 
   #recalled = -1;
   #unsent = '';
@@ -43,7 +46,7 @@ class Draft {
       this.seed = kept.seed ?? 1;
       this.seedKept = kept.seedKept ?? false;
       this.count = kept.count ?? 1;
-      this.settings = { ...structuredClone(defaults), ...kept.settings };
+      this.settings = structuredClone(recalledSettings(kept.settings ?? {}));
     }
   }
 
@@ -55,14 +58,10 @@ class Draft {
 
   /** The requests of one Enter: the same but for consecutive seeds. */
   requests(count: number): JobRequest[] {
-    const { optimizer, learningRate, weighted, negative, ...settings } = $state.snapshot(this.settings);
+    const settings = $state.snapshot(this.settings);
     const request: JobRequest = {
-      ...settings,
+      ...fieldsOf({ ...settings, vqgan: { ...settings.vqgan, generator: this.generator } }, this.start !== null),
       text: this.text,
-      weighted: weighted.filter(({ text }) => text.trim() !== ''),
-      negative: negative.filter((text) => text.trim() !== ''),
-      ...(optimizer === '' ? {} : { optimizer }),
-      ...(learningRate === null ? {} : { learningRate }),
       ...(this.start === null ? {} : { init: this.start.imageId }),
     };
     return Array.from({ length: count }, (_, index) => ({ ...request, seed: (this.seed + index) % (mostSeed + 1) }));
@@ -82,9 +81,8 @@ class Draft {
   /** Takes over what a job was asked with. A text that was never sent goes to the history, where ArrowUp finds it. */
   adopt(job: Job): void {
     if (this.text.trim() !== '' && this.text !== job.text) this.#remember(this.text);
-    const { text, seed: _seed, neurons: _neurons, init: _init, optimizer, learningRate, ...settings } = job;
-    this.text = text;
-    this.settings = structuredClone({ ...settings, optimizer: optimizer ?? ('' as const), learningRate: learningRate ?? null });
+    this.text = job.text;
+    this.settings = structuredClone(settingsOf(job, $state.snapshot(this.settings)));
   }
 
   /** Walks the history: 1 to older texts, -1 back towards what was being written. False at either end. */
@@ -104,7 +102,7 @@ class Draft {
   }
 
   resetSettings(): void {
-    this.settings = structuredClone(defaults);
+    this.settings = { ...structuredClone(defaults), method: this.settings.method };
   }
 
   #remember(text: string): void {

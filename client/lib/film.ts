@@ -1,4 +1,5 @@
 import type { Concept } from '../../server/jobs/job.js';
+import type { TokenGrid } from './tokens.js';
 
 /** One kept moment of an imagination: the encoded picture and what was measured on it. */
 export interface Moment {
@@ -8,6 +9,8 @@ export interface Moment {
   secondOpinion: number | null;
   /** What the picture called up at or before this step. */
   concepts: Concept[];
+  /** What the picture was drawn from, with vqgan. */
+  tokens: TokenGrid | null;
 }
 
 /**

@@ -4,6 +4,7 @@ import { api } from './api.js';
 import { nearest, withMoment, type Moment } from './film.js';
 import { sentenceOf } from './failure.js';
 import { live, type Watcher } from './live.svelte.js';
+import { changedCells, unpacked, type TokenGrid } from './tokens.js';
 
 const running: readonly JobStatus[] = ['queued', 'running', 'canceling'];
 
@@ -30,6 +31,12 @@ export class Imagination implements Watcher {
   latest: Moment | null = $derived(this.film.at(-1) ?? null);
   shown: Moment | null = $derived(this.scrubbed === null ? this.latest : nearest(this.film, this.scrubbed));
   concepts: Concept[] = $derived(this.shown?.concepts ?? []);
+  tokens: TokenGrid | null = $derived(this.shown?.tokens ?? null);
+  /** The cells whose code is another than in the frame before. */
+  changedTokens: number[] = $derived.by(() => {
+    if (!this.shown?.tokens) return [];
+    return changedCells(this.film[this.film.indexOf(this.shown) - 1]?.tokens ?? null, this.shown.tokens);
+  });
   /** Where this imagination is found again: the result's own address once there is one. */
   path: string = $derived(this.view.resultId === null ? `/jobs/${this.view.id}` : `/results/${this.view.resultId}`);
 
@@ -63,6 +70,7 @@ export class Imagination implements Watcher {
       cos: frame.cos,
       secondOpinion: frame.secondOpinion ?? this.latest?.secondOpinion ?? null,
       concepts: frame.concepts ?? this.latest?.concepts ?? [],
+      tokens: frame.tokens ? unpacked(frame.tokens) : null,
     });
     if ((this.curve.at(-1)?.step ?? -1) < frame.step) this.curve = [...this.curve, point];
     if (measures || this.stepsPerSecond === 0) {
@@ -137,14 +145,15 @@ export class Imagination implements Watcher {
     this.onResult(this);
   }
 
-  /** The stored picture ends the film; the last live frame is the same bytes, so where it came nothing is fetched. */
+  /** The stored picture and its tokens end the film; the last live frame is the same bytes, so where it came nothing is fetched. */
   async #lastMoment(result: ResultView): Promise<void> {
     const step = result.job.steps;
-    const last = this.latest;
+    const last = this.latest?.step === step && this.latest.picture.type === 'image/png' ? this.latest : null;
     try {
-      const picture = last?.step === step && last.picture.type === 'image/png' ? last.picture : await api.picture(result.imageUrl);
+      const picture = last?.picture ?? (await api.picture(result.imageUrl));
+      const tokens = last?.tokens ?? (result.generator === null ? null : await api.tokens(result.id));
       const { cos, secondOpinion, pictureConcepts: concepts } = result;
-      this.film = withMoment(this.film, { step, picture, cos, secondOpinion, concepts });
+      this.film = withMoment(this.film, { step, picture, cos, secondOpinion, concepts, tokens });
     } catch (error) {
       this.error = sentenceOf(error);
     }

@@ -14,6 +14,9 @@ export type Action =
   | 'scrub'
   | 'now'
   | 'more'
+  | 'method'
+  | 'tokens'
+  | 'before'
   | 'download'
   | 'share'
   | 'continueFrom'
@@ -49,6 +52,9 @@ export const keyboard: readonly Binding[] = [
   { action: 'scrub', keys: ['ArrowLeft', 'ArrowRight'], shown: '← →', where: 'outside' },
   { action: 'now', keys: ['End'], shown: 'End', where: 'outside' },
   { action: 'more', keys: [','], shown: ',', where: 'outside' },
+  { action: 'method', keys: ['v'], shown: 'V', where: 'outside' },
+  { action: 'tokens', keys: ['k'], shown: 'K', where: 'outside' },
+  { action: 'before', keys: ['b'], shown: 'B', where: 'outside' },
   { action: 'download', keys: ['d'], shown: 'D', where: 'outside' },
   { action: 'share', keys: ['u'], shown: 'U', where: 'outside' },
   { action: 'continueFrom', keys: ['f'], shown: 'F', where: 'outside' },
@@ -72,6 +78,10 @@ type Deeds = Partial<Record<Action, (event: KeyboardEvent) => void>>;
 const takesText = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement &&
   (target.isContentEditable || target.matches('textarea, select, input:not([type=checkbox], [type=radio], [type=file])'));
+
+/** Keys with which a group of radio buttons is walked. */
+const walksChoices = ({ key, target }: KeyboardEvent): boolean =>
+  key.startsWith('Arrow') && target instanceof HTMLElement && target.matches('input[type=radio]');
 
 /** The keyboard: one listener, the map above, and what the open page does with each action. */
 class Keys {
@@ -97,7 +107,7 @@ class Keys {
       ({ keys, where }) => where !== 'line' && keys.includes(event.key.length === 1 ? event.key.toLowerCase() : event.key),
     );
     if (!binding) return;
-    if (binding.where === 'outside' && takesText(event.target)) return;
+    if (binding.where === 'outside' && (takesText(event.target) || walksChoices(event))) return;
     // An open dialog has the keyboard to itself; the browser closes it with Esc.
     if (binding.action !== 'keys' && event.target instanceof Element && event.target.closest('dialog') !== null) return;
     if (event.key.length === 1 && event.key !== '?' && !this.single) return;

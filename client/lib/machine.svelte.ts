@@ -9,6 +9,11 @@ class Machine {
   device: DeviceState | null = $state.raw(null);
   error: string | null = $state(null);
 
+  /** The VQGANs that can draw. */
+  generators: string[] = $derived(this.models.filter(({ kind, ready }) => kind === 'generator' && ready).map(({ name }) => name));
+  /** Known to have none; before the models are known, nothing is. */
+  lacksGenerator: boolean = $derived(this.models.length > 0 && this.generators.length === 0);
+
   async load(): Promise<void> {
     this.error = null;
     try {

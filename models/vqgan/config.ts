@@ -32,7 +32,8 @@ export const vqganConfig = z
     zChannels: count,
     /** Numbers in a code. */
     embedDim: count,
-    codes: count,
+    /** Codes to choose from; their numbers are sent in two bytes. */
+    codes: count.max(0x10000),
     sources: z
       .array(z.object({ part: z.string().optional(), what: z.string(), from: z.string(), licence: z.string() }))
       .default([]),

@@ -7,6 +7,8 @@ import { imagineCommand } from './imagine.js';
 import { conceptsCommand, embedCommand } from './look.js';
 import { modelsCommand } from './models.js';
 import { recipeCommand } from './recipe.js';
+import { storyCommand } from './story.js';
+import { zoomCommand } from './zoom.js';
 import { UnknownDeviceError } from '../compute/device.js';
 import { BadRequest } from '../compute/protocol.js';
 import { UnfitCanvasError } from '../imagination/generator.js';
@@ -15,6 +17,8 @@ import { UnreadablePicture } from '../store/uploads.js';
 
 const commands: Readonly<Record<string, Command>> = {
   imagine: imagineCommand,
+  story: storyCommand,
+  zoom: zoomCommand,
   concepts: conceptsCommand,
   embed: embedCommand,
   similarity: similarityCommand,

@@ -50,10 +50,17 @@ export function required(positionals: string[], what: string): string {
   return first;
 }
 
+/** `--rotate -3` as `--rotate=-3`, which is how the parser wants a value that begins with a dash. */
+const withNegatives = (argv: readonly string[]): string[] =>
+  argv.reduce<string[]>((read, word) => {
+    const isValue = /^-[\d.]/.test(word) && /^--[^=]+$/.test(read.at(-1) ?? '');
+    return isValue ? [...read.slice(0, -1), `${read.at(-1)}=${word}`] : [...read, word];
+  }, []);
+
 export function parse(command: Command, argv: string[]): { positionals: string[]; values: Values } {
   try {
     const options = { ...command.options, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } satisfies Options;
-    const { positionals, values } = parseArgs({ args: argv, options, allowPositionals: true });
+    const { positionals, values } = parseArgs({ args: withNegatives(argv), options, allowPositionals: true });
     return { positionals, values: values };
   } catch (error) {
     throw new UsageError((error as Error).message.replace(/\.? To specify.*$/s, ''), { cause: error });

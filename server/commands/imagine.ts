@@ -1,73 +1,94 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, extname } from 'node:path';
-import sharp from 'sharp';
 import type { Engine } from '../compute/engine.js';
 import { jobRequest, limits, type Job } from '../jobs/job.js';
-import { listOf, numberOf, readNamed, required, sentences, stringOf, UsageError, type Command, type Values } from './command.js';
-import { pictureFile } from '../store/picture.js';
+import {
+  listOf,
+  numberOf,
+  readNamed,
+  required,
+  sentences,
+  stringOf,
+  UsageError,
+  type Command,
+  type Options,
+  type Values,
+} from './command.js';
+import { createFilm, filmRun, videoOf } from './film.js';
+import type { Watcher } from '../imagination/imagine.js';
+import { pictureFile, plainFile } from '../store/picture.js';
 import { reencodeUpload } from '../store/uploads.js';
 import { openEngine } from './studio.js';
 
+/** What every command takes that draws: a job's fields, and the device. */
+export const jobOptions = {
+  method: { type: 'string' },
+  parameters: { type: 'string' },
+  objective: { type: 'string' },
+  optimizer: { type: 'string' },
+  'learning-rate': { type: 'string' },
+  schedule: { type: 'string' },
+  'total-variation': { type: 'string' },
+  negative: { type: 'string', multiple: true },
+  weighted: { type: 'string', multiple: true },
+  neuron: { type: 'string', multiple: true },
+  model: { type: 'string' },
+  device: { type: 'string' },
+  seed: { type: 'string' },
+  steps: { type: 'string' },
+  views: { type: 'string' },
+  size: { type: 'string' },
+  batch: { type: 'string' },
+  init: { type: 'string' },
+  generator: { type: 'string' },
+  start: { type: 'string' },
+  tries: { type: 'string' },
+  average: { type: 'string' },
+  anchor: { type: 'string' },
+  'anchor-to': { type: 'string' },
+  restarts: { type: 'string' },
+} satisfies Options;
+
 export const imagineCommand: Command = {
   usage:
-    'imagine "<text>" --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--device NAME] [--json]',
+    'imagine "<text>" --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--unquantized FILE.png] [--device NAME] [--json]',
   summary: 'draw what the model imagines at a text',
   options: {
+    ...jobOptions,
     out: { type: 'string' },
-    method: { type: 'string' },
-    parameters: { type: 'string' },
-    objective: { type: 'string' },
-    optimizer: { type: 'string' },
-    'learning-rate': { type: 'string' },
-    schedule: { type: 'string' },
-    'total-variation': { type: 'string' },
-    negative: { type: 'string', multiple: true },
-    weighted: { type: 'string', multiple: true },
-    neuron: { type: 'string', multiple: true },
-    model: { type: 'string' },
-    device: { type: 'string' },
-    seed: { type: 'string' },
     count: { type: 'string' },
-    steps: { type: 'string' },
-    views: { type: 'string' },
-    size: { type: 'string' },
-    batch: { type: 'string' },
-    init: { type: 'string' },
-    generator: { type: 'string' },
-    start: { type: 'string' },
-    tries: { type: 'string' },
-    average: { type: 'string' },
-    anchor: { type: 'string' },
-    'anchor-to': { type: 'string' },
-    restarts: { type: 'string' },
     video: { type: 'string' },
+    unquantized: { type: 'string' },
   },
   async run(positionals, values) {
     const out = stringOf(values, 'out');
     if (!out || extname(out).toLowerCase() !== '.png') throw new UsageError('--out FILE.png is missing: name the PNG to write');
-    const video = stringOf(values, 'video');
-    if (video && !['.webp', '.gif'].includes(extname(video).toLowerCase()))
-      throw new UsageError(`--video takes a file that ends in .webp or .gif, not ${video}`);
+    const video = videoOf(values);
+    const unquantized = stringOf(values, 'unquantized');
+    if (unquantized && extname(unquantized).toLowerCase() !== '.png')
+      throw new UsageError(`--unquantized takes a file that ends in .png, not ${unquantized}`);
     const count = numberOf(values, 'count') ?? 1;
     if (!Number.isInteger(count) || count < 1 || count > 64)
       throw new UsageError(`--count takes a whole number from 1 to 64, not ${count}`);
-    const file = stringOf(values, 'init');
-    const init = file === undefined ? undefined : await pictureToStartFrom(file);
-    const job = jobOf(required(positionals, 'text'), values, init);
+    const init = await pictureToStartFrom(values);
+    const job = jobOf({ text: required(positionals, 'text'), init: init?.id }, values);
+    if (unquantized && job.method !== 'vqgan')
+      throw new UsageError('--unquantized belongs to --method vqgan: only its pictures are quantized');
     if (job.seed + count - 1 > limits.seed) throw new UsageError(`--seed with --count must stay at or below ${limits.seed}`);
     const engine = await openEngine(stringOf(values, 'device'));
     try {
       const results = [];
       for (let i = 0; i < count; i++) {
         const numbered = (name: string) => (count === 1 ? name : name.replace(/(\.[^.]+)$/, `-${i + 1}$1`));
-        const filmed = video && createFilm(job);
+        const film = video === undefined ? undefined : createFilm(job);
         const done = await imagineToFile(engine, { ...job, seed: job.seed + i }, numbered(out), {
           init: init?.png,
-          frame: filmed ? filmed.frame : undefined,
+          frame: film && filmRun(film, job.steps),
+          unquantized: unquantized && numbered(unquantized),
           quiet: values.json === true,
         });
-        if (filmed) await filmed.write(numbered(video));
+        if (film) await film.write(numbered(video!));
         if (values.json !== true)
           console.log(
             `${done.out}  cos ${done.cos.toFixed(3)}  second opinion ${done.secondOpinion?.toFixed(3) ?? '-'}  ${done.seconds.toFixed(1)} s`,
@@ -81,14 +102,22 @@ export const imagineCommand: Command = {
   },
 };
 
-/** The picture as the server would keep it when it is uploaded, and its id: so that both write the same PNG. */
-async function pictureToStartFrom(file: string): Promise<{ id: string; png: Uint8Array }> {
-  const { png } = await reencodeUpload(readNamed(file, '--init'));
-  return { id: createHash('sha256').update(png).digest('hex'), png };
+/** A picture to start from, and its id as `init` of a job. */
+export interface Start {
+  id: string;
+  png: Uint8Array;
 }
 
-/** A job from the command line's words; the schema's own sentences tell what does not fit. */
-function jobOf(text: string, values: Values, init?: { id: string }): Job {
+export const startFrom = (png: Uint8Array): Start => ({ id: createHash('sha256').update(png).digest('hex'), png });
+
+/** What `--init` names, as the server would keep it when it is uploaded: so that both write the same PNG. */
+export async function pictureToStartFrom(values: Values): Promise<Start | undefined> {
+  const file = stringOf(values, 'init');
+  return file === undefined ? undefined : startFrom((await reencodeUpload(readNamed(file, '--init'))).png);
+}
+
+/** A job from the command line's words, in place of those fields of `base`; the schema's own sentences tell what does not fit. */
+export function jobOf(base: Record<string, unknown>, values: Values): Job {
   const weighted = listOf(values, 'weighted').map((entry) => {
     const at = entry.lastIndexOf(':');
     const weight = Number(entry.slice(at + 1));
@@ -101,12 +130,12 @@ function jobOf(text: string, values: Values, init?: { id: string }): Job {
       throw new UsageError(`--neuron takes LLP-k or LLP-k=weight, not ${JSON.stringify(entry)}`);
     return { unit, weight: Number(weight) };
   });
+  const negative = listOf(values, 'negative');
   const size = stringOf(values, 'size');
-  const request = {
-    text,
-    weighted,
-    neurons,
-    negative: listOf(values, 'negative'),
+  const given = {
+    ...(weighted.length > 0 && { weighted }),
+    ...(neurons.length > 0 && { neurons }),
+    ...(negative.length > 0 && { negative }),
     method: stringOf(values, 'method'),
     parameters: stringOf(values, 'parameters'),
     objective: stringOf(values, 'objective'),
@@ -119,7 +148,6 @@ function jobOf(text: string, values: Values, init?: { id: string }): Job {
     steps: numberOf(values, 'steps'),
     views: numberOf(values, 'views'),
     batch: numberOf(values, 'batch'),
-    init: init?.id,
     generator: stringOf(values, 'generator'),
     start: stringOf(values, 'start'),
     tries: numberOf(values, 'tries'),
@@ -129,65 +157,74 @@ function jobOf(text: string, values: Values, init?: { id: string }): Job {
     restarts: numberOf(values, 'restarts'),
     size: size === undefined ? undefined : /^\d+$/.test(size) ? Number(size) : size,
   };
-  const parsed = jobRequest.safeParse(Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined)));
+  const said = (fields: object) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+  const parsed = jobRequest.safeParse({ ...said(base), ...said(given) });
   if (!parsed.success) throw new UsageError(sentences(parsed.error));
   return parsed.data;
+}
+
+/** A run that was ended from outside. */
+export class Interrupted extends Error {}
+
+/** Tells on stderr what could not be read of the texts, and, where that is a terminal, how a run is getting on. */
+export function createTeller(quiet: boolean): Required<Pick<Watcher, 'begun' | 'step'>> & { end(): void } {
+  const live = process.stderr.isTTY && !quiet;
+  return {
+    begun({ notices }) {
+      for (const { message } of notices) console.error(message);
+    },
+    step({ step, steps, cos, seconds }) {
+      if (live) process.stderr.write(`\r${step}/${steps}  cos ${cos.toFixed(3)}  ${((step + 1) / seconds).toFixed(1)} steps/s `);
+    },
+    end() {
+      if (live) process.stderr.write('\r\x1b[K');
+    },
+  };
 }
 
 interface ToFile {
   init?: Uint8Array;
   frame?: (pixels: Uint8Array, step: number) => void;
+  /** Where the picture before quantization goes, with vqgan. */
+  unquantized?: string;
   quiet?: boolean;
+  /** Asked between steps. */
+  canceled?: () => boolean;
 }
 
 /**
  * Runs a job, writes its PNG (the bytes that the server would keep for it), and tells what came of it. Folders that are missing are made.
  * Progress goes to stderr when that is a terminal.
+ * @throws Interrupted, and writes nothing, when the run was canceled
  */
-export async function imagineToFile(engine: Engine, job: Job, out: string, { init, frame, quiet = false }: ToFile = {}) {
-  const live = process.stderr.isTTY && !quiet;
+export async function imagineToFile(
+  engine: Engine,
+  job: Job,
+  out: string,
+  { init, frame, unquantized: file, quiet = false, canceled }: ToFile = {},
+) {
   mkdirSync(dirname(out), { recursive: true });
+  const { begun, step, end } = createTeller(quiet);
   const done = await engine.imagine(
     { jobId: 'cli', job, init },
     {
-      begun({ notices }) {
-        for (const { message } of notices) console.error(message);
+      begun,
+      step(report) {
+        frame?.(report.pixels, report.step);
+        step(report);
       },
-      step({ step, steps, cos, seconds, pixels }) {
-        frame?.(pixels, step);
-        if (live) process.stderr.write(`\r${step}/${steps}  cos ${cos.toFixed(3)}  ${((step + 1) / seconds).toFixed(1)} steps/s `);
-      },
+      canceled,
     },
   );
-  if (live) process.stderr.write('\r\x1b[K');
+  end();
   frame?.(done.pixels, job.steps);
-  const { pixels, width, height, curve, canceled: _, tokens: __, modelHash, ...told } = done;
+  const { pixels, width, height, curve, canceled: isCanceled, tokens: _, unquantized, modelHash, ...told } = done;
+  if (isCanceled) throw new Interrupted(`${out} was not finished`);
   const model = { name: job.model, hash: modelHash };
   writeFileSync(out, await pictureFile({ pixels, width, height }, job, model, done.generator));
+  if (file && unquantized) {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, await plainFile({ pixels: unquantized, width, height }));
+  }
   return { out, text: job.text, seed: job.seed, steps: job.steps, width, height, ...told, model, curve };
-}
-
-/** Three seconds at most and a still of one at the end, as animated WebP or GIF. */
-function createFilm({ width, height, steps }: Job) {
-  const every = Math.max(1, Math.ceil(steps / 75));
-  const frames: Uint8Array[] = [];
-  let next = 0;
-  return {
-    frame(pixels: Uint8Array, step: number) {
-      if (pixels.length === 0 || (step < next && step < steps)) return;
-      frames.push(pixels);
-      next = step + every;
-    },
-    async write(file: string): Promise<void> {
-      const delay = frames.map((_, i) => (i === frames.length - 1 ? 1000 : 40));
-      const raw = { width, height: height * frames.length, channels: 3 as const, pageHeight: height };
-      const animation = sharp(Buffer.concat(frames), { raw, limitInputPixels: false });
-      const written =
-        extname(file).toLowerCase() === '.gif'
-          ? animation.gif({ delay, loop: 0 })
-          : animation.webp({ delay, loop: 0, quality: 82 });
-      mkdirSync(dirname(file), { recursive: true });
-      await written.toFile(file);
-    },
-  };
 }

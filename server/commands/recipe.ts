@@ -6,6 +6,7 @@ import { createMemory } from '../compare/remembering.js';
 import type { Engine } from '../compute/engine.js';
 import { cosine } from '../imagination/look.js';
 import { jobRequest, type Job } from '../jobs/job.js';
+import { mainOf, parsePrompts } from '../jobs/prompts.js';
 import { repositoryRoot } from '../root.js';
 import { numberOf, sentences, stringOf, UsageError, type Command } from './command.js';
 import { imagineToFile } from './imagine.js';
@@ -120,7 +121,7 @@ async function rankOfText(
   embed: (model: string, text: string) => Promise<Float32Array>,
 ): Promise<number> {
   const { embedding } = await engine.embedImage(own.model, readFileSync(file));
-  const nearness = async (text: string) => cosine(embedding, await embed(own.model, text));
+  const nearness = async (line: string) => cosine(embedding, await embed(own.model, mainOf(parsePrompts(line).at(-1)!).text));
   const mine = await nearness(own.text);
   let rank = 1;
   for (const { text } of row) if ((await nearness(text)) > mine) rank++;

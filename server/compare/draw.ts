@@ -118,6 +118,37 @@ export async function drawConfusion(title: string, { labels, counts }: Confusion
     .toBuffer();
 }
 
+/**
+ * Pictures in rows of four at most, each with the line of its story under it, as a PNG.
+ * @param scenes `picture` is an image file of any size
+ */
+export async function drawStory(scenes: readonly { picture: Buffer; line: string }[]): Promise<Buffer> {
+  const [tile, gap] = [224, 16];
+  const columns = Math.min(4, scenes.length);
+  const rowHeight = tile + 2 * lineHeight + 10 + gap;
+  const at = (i: number) => ({
+    left: margin + (i % columns) * (tile + gap),
+    top: margin + Math.floor(i / columns) * rowHeight,
+  });
+  const parts = scenes.flatMap(({ line }, i) => {
+    const { left, top } = at(i);
+    return wrapped(line, tile).map((words, row) =>
+      text(left + tile / 2, top + tile + (row + 1) * lineHeight + 2, words, { anchor: 'middle' }),
+    );
+  });
+  const tiles = await Promise.all(
+    scenes.map(async ({ picture }, i) => ({
+      input: await sharp(picture).resize(tile, tile, { fit: 'contain', background: ink.ground }).toBuffer(),
+      ...at(i),
+    })),
+  );
+  const rows = Math.ceil(scenes.length / columns);
+  return sharp(svg(2 * margin + columns * (tile + gap) - gap, 2 * margin + rows * rowHeight - gap, parts))
+    .composite(tiles)
+    .png()
+    .toBuffer();
+}
+
 const svg = (width: number, height: number, parts: string[]): Buffer =>
   Buffer.from(
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="${fonts}" font-size="${fontSize}"><rect width="100%" height="100%" fill="${ink.ground}"/>${parts.join('')}</svg>`,

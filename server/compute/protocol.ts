@@ -1,4 +1,5 @@
 import type { ConceptEntry } from '../../models/brivl/model.js';
+import type { Tokens } from '../imagination/generator.js';
 import type { Imagined } from '../imagination/imagine.js';
 import type { Concept, Job, Notice } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
@@ -50,6 +51,8 @@ export type Progress =
       pixels: Uint8Array;
       width: number;
       height: number;
+      /** What the pixels were drawn from, with vqgan. */
+      tokens?: Tokens;
     }
   | { kind: 'checkpoint'; jobId: string; step: number; checkpoint: Checkpoint };
 

@@ -9,7 +9,7 @@ export class Problem extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
-    readonly issues?: { path: string; message: string }[],
+    readonly issues?: ErrorBody['error']['issues'],
     readonly headers?: Record<string, string>,
   ) {
     super(message);
@@ -27,7 +27,9 @@ export class Problem extends Error {
 export function validated<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const parsed = schema.safeParse(value, { reportInput: true });
   if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.slice(0, 20).map((issue) => ({ path: issue.path.join('.'), message: inWords(issue) }));
+  const issues = parsed.error.issues
+    .slice(0, 20)
+    .map((issue) => ({ path: issue.path.join('.'), message: inWords(issue), ...placeIn(issue) }));
   throw new Problem(
     400,
     'invalid_request',
@@ -38,6 +40,10 @@ export function validated<Schema extends z.ZodType>(schema: Schema, value: unkno
     issues,
   );
 }
+
+/** Where in a line of prompts its mistake is (job.ts). */
+const placeIn = (issue: z.core.$ZodIssue): { position?: number } =>
+  issue.code === 'custom' && typeof issue.params?.position === 'number' ? { position: issue.params.position } : {};
 
 function inWords(issue: z.core.$ZodIssue): string {
   const where = issue.path.join('.');

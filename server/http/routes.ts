@@ -7,7 +7,7 @@ import { rememberingEmbedders } from '../compare/remembering.js';
 import { classifyRequest, compareLimits, similarityRequest, type LabelSetView } from '../compare/requests.js';
 import { defaultTemplates, plainTemplates } from '../compare/templates.js';
 import type { Compute, ModelView } from '../compute/protocol.js';
-import { contentId, jobRequest, jobStatuses, lineOfText, modelName, type Job, type JobStatus } from '../jobs/job.js';
+import { contentId, jobRequest, jobStatuses, lineOfText, modelName, storyRequest, type Job, type JobStatus } from '../jobs/job.js';
 import type { Scheduler } from '../jobs/scheduler.js';
 import type { DeviceState } from '../live/events.js';
 import { countJobsByStatus, findJobByKey, isKnownPicture, listJobs } from '../store/jobs.js';
@@ -92,12 +92,17 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
       throw new Problem(400, 'unknown_image', `there is no picture ${id.slice(0, 12)}...: upload it with POST /api/images first`);
   };
 
-  const requireRoom = () => {
+  const requireRoom = (jobs = 1) => {
     const { queued = 0, running = 0, canceling = 0 } = countJobsByStatus(store);
-    if (queued + running + canceling >= queueLimit)
-      throw new Problem(429, 'queue_full', `${queueLimit} jobs wait already: cancel some or try again later`, undefined, {
-        'Retry-After': '30',
-      });
+    const room = queueLimit - queued - running - canceling;
+    if (jobs > room)
+      throw new Problem(
+        429,
+        'queue_full',
+        `the queue takes ${queueLimit} jobs and has room for ${room}, not for ${jobs}: cancel some or try again later`,
+        undefined,
+        { 'Retry-After': '30' },
+      );
   };
 
   const embedderOf = rememberingEmbedders(compute, store.blobs);
@@ -139,6 +144,15 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
   const missing = (what: string, id: string) =>
     new Problem(404, 'not_found', `there is no ${what} ${JSON.stringify(id)}: it was deleted or never was`);
 
+  const drawnFromTokens = (id: string) => {
+    const record = findResult(store, id);
+    if (!record) throw missing('result', id);
+    const { tokens, unquantized, job } = record;
+    if (tokens === null || unquantized === null)
+      throw new Problem(404, 'no_tokens', `the result ${id} was not drawn from tokens that are known: its method is ${job.method}`);
+    return { tokens, unquantized };
+  };
+
   return [
     route({
       method: 'post',
@@ -173,6 +187,22 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         requireRoom();
         const view = scheduler.create(body, key);
         return { status: 201, json: view, headers: { Location: `/api/jobs/${view.id}` } };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/api/stories',
+      summary: 'Imagine each line of a poem: puts a job for every line at the end of the queue, with one seed and start',
+      body: storyRequest,
+      answers: {
+        201: { description: 'The jobs, in the order of the lines', schema: z.object({ jobIds: z.array(z.string()) }) },
+        429: { description: 'The queue has no room for all of them', schema: views.errorBody },
+      },
+      handle({ body: jobs }) {
+        // They differ in nothing but the text.
+        requirePossible(jobs[0]);
+        requireRoom(jobs.length);
+        return { status: 201, json: { jobIds: jobs.map((job) => scheduler.create(job).id) } };
       },
     }),
     route({
@@ -251,6 +281,24 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         if (download === '1') response.attachment(`reverie ${fileWords(record.job.text)} seed ${record.job.seed}.png`);
         return sendBlob(response, store, record.image, 'image/png');
       },
+    }),
+    route({
+      method: 'get',
+      path: '/api/results/:id/unquantized.png',
+      summary: 'The picture drawn from the latent map itself instead of its nearest codes, with vqgan',
+      params: idParams,
+      answers: { 200: { description: 'The picture before quantization', mime: 'image/png' } },
+      handle({ params: { id }, response }) {
+        return sendBlob(response, store, drawnFromTokens(id).unquantized, 'image/png');
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/results/:id/tokens',
+      summary: 'The codes that a finished picture was drawn from, with vqgan',
+      params: idParams,
+      answers: { 200: { description: 'The grid of codes', schema: views.tokens } },
+      handle: ({ params: { id } }) => ({ json: drawnFromTokens(id).tokens }),
     }),
     route({
       method: 'delete',

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { ClassificationView, LabelSetView, SimilarityView } from '../compare/requests.js';
 import { labelRow, type Language } from '../compare/labels.js';
 import type { ModelView } from '../compute/protocol.js';
+import type { Tokens } from '../imagination/generator.js';
 import {
   job,
   jobStatuses,
@@ -53,6 +54,7 @@ export const resultView = z.object({
   jobId: z.string(),
   job,
   model: z.object({ name: z.string(), hash: z.string() }),
+  generator: z.object({ name: z.string(), hash: z.string() }).nullable().describe('The VQGAN that drew it, with vqgan'),
   device: z.string(),
   width: z.int(),
   height: z.int(),
@@ -66,8 +68,16 @@ export const resultView = z.object({
   notices: z.array(notice),
   imageId: z.string(),
   imageUrl: z.string(),
+  unquantizedUrl: z.string().nullable().describe('The picture before quantization, with vqgan'),
   createdAt: time,
 }) satisfies z.ZodType<ResultView>;
+
+export const tokens = z.object({
+  rows: z.int(),
+  columns: z.int(),
+  codebook: z.int().describe('How many codes there are to choose from'),
+  codes: z.array(z.int()).describe('[rows, columns], row by row: which code each is, from 0'),
+}) satisfies z.ZodType<Tokens>;
 
 const model = z.object({
   name: z.string(),
@@ -133,6 +143,6 @@ export const errorBody = z.object({
   error: z.object({
     code: z.string(),
     message: z.string(),
-    issues: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+    issues: z.array(z.object({ path: z.string(), message: z.string(), position: z.number().optional() })).optional(),
   }),
 }) satisfies z.ZodType<ErrorBody>;

@@ -41,17 +41,30 @@ export function requireFit({ width, height }: Canvas, { name, config }: VqganMod
     );
 }
 
-/** The tokens of a picture. */
+/** What a picture is drawn from without its quantizer: the latent map itself, to see what the codes took from it or gave it. */
+export function unquantized(generator: VqganModel): Parametrization {
+  const { key, shape } = latentMapOf(generator);
+  return {
+    key: `${key}-unquantized`,
+    shape,
+    draw: (g, z, { width, height }) => ({
+      picture: g.reshape(clampToPicture(g, generator.decode(g, z)), [3, height, width]),
+    }),
+  };
+}
+
+/** The tokens of a picture: a grid, each one of the `codebook` codes that there are. */
 export interface Tokens {
-  width: number;
-  height: number;
+  rows: number;
+  columns: number;
+  codebook: number;
   /** Which code of the codebook each is, row by row. */
   codes: number[];
 }
 
 export function tokensOf({ config }: VqganModel, { width, height }: Canvas, codes: TypedArray): Tokens {
   const f = config.downsampling;
-  return { width: width / f, height: height / f, codes: Array.from(codes, Number) };
+  return { rows: height / f, columns: width / f, codebook: config.codes, codes: Array.from(codes, Number) };
 }
 
 /**

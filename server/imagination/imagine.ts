@@ -3,13 +3,14 @@ import { sizeOf, type TypedArray } from '../../models/graph/index.js';
 import type { VqganModel } from '../../models/vqgan/model.js';
 import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
 import { decodeCheckpoint, encodeCheckpoint, type Extra, type RunState } from './checkpoint.js';
-import { latentMapOf, requireFit, startOf, tokensOf, type Tokens } from './generator.js';
-import { askSecond, conceptsOf, cosine, embedText, lookAt } from './look.js';
+import { latentMapOf, requireFit, startOf, tokensOf, unquantized, type Tokens } from './generator.js';
+import { askSecond, conceptsOf, cosine, lookAt } from './look.js';
 import { meanOf, optimizers, remember, schedules, stretchOf, type OptimizerName } from './optimizers.js';
-import { parametrizations, type Canvas } from './parameters.js';
+import { parametrizations, type Canvas, type Parametrization } from './parameters.js';
 import { Random } from './random.js';
 import type { Feeds, Runner, Sessions } from './sessions.js';
 import { drawGraph, stepGraph, type StepSpec } from './step.js';
+import { embedSets, setsOf } from './texts.js';
 import { viewPlans, ViewSampler, viewsOfRun, type ViewFeeds } from './views.js';
 
 export interface ImagineInput {
@@ -63,6 +64,8 @@ export interface Imagined {
   /** With vqgan. */
   tokens?: Tokens;
   generator?: { name: string; hash: string };
+  /** The finished picture drawn from the latent map itself instead of its nearest codes, [H, W, 3]; not of a run that was canceled. */
+  unquantized?: Uint8Array;
   curve: CurvePoint[];
   seconds: number;
   notices: Notice[];
@@ -73,9 +76,6 @@ const askEvery = 5;
 
 /** The mean of latent maps is drawn at every second step, and where it is asked about: with vqgan-nano it costs .3 of a step. */
 const meanEvery = 2;
-
-/** A negative text pushes with this part of the main text's strength (shared reference, vqgan.md: negatives at -.3). */
-const negativeWeight = -0.3;
 
 /** Decay of the moving average of latent maps: over the last ten or so, of 120 (VQGAN+CLIP's .99 is for many hundreds). */
 const defaultAverage = 0.9;
@@ -89,11 +89,13 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const canvas: Canvas = { width: job.width, height: job.height };
   const begunAt = performance.now();
   const generator = generatorOf(input, canvas);
-  const texts = await embedAll(sessions, model, job);
-  watcher.begun?.({ textConcepts: conceptsOf(model, texts.main, 5), notices: texts.notices });
+  const prompts = setsOf(job);
+  const { sets, notices } = await embedSets(sessions, model, prompts);
+  watcher.begun?.({ textConcepts: conceptsOf(model, sets.at(-1)!.main, 5), notices });
 
   const parametrization = generator ? latentMapOf(generator) : parametrizations[job.parameters];
-  const spec = specOf(job, texts.weights.length, sessions.target);
+  const stops = prompts.flat().some(({ stop }) => stop !== null);
+  const spec = specOf(job, sets[0].feeds.weights.length, sessions.target, stops);
   const key = `${model.hash}:${parametrization.key}:${JSON.stringify(spec)}`;
   const stepper = await sessions.runner(`step:${key}`, () => stepGraph(spec, model.eye, parametrization));
   const optimizer = optimizers[spec.optimizer];
@@ -104,20 +106,23 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const sampler = new ViewSampler(plan, canvas, job.views, model.eye.size, new Random(job.seed ^ 0x5eed));
   const neurons = neuronWeights(job, model);
   let concepts: Concept[] = [];
+  /** The texts of a step: sets in series share the steps. After the last step they are still those of the last set. */
+  const textsAt = (step: number) => sets[stretchOf(Math.min(step, job.steps - 1), job.steps, sets.length - 1).index];
 
   const inspect = async (pixels: Uint8Array) => {
+    const { main } = textsAt(state.step);
     const { embedding: seen, channels } = await lookAt(sessions, model.hash, model.eye, pixels, canvas);
-    const second = model.second ? await askSecond(sessions, model, model.second, texts.main, pixels, canvas) : null;
+    const second = model.second ? await askSecond(sessions, model, model.second, main, pixels, canvas) : null;
     concepts = conceptsOf(model, seen, 10);
-    return { cos: cosine(seen, texts.main), second, channels };
+    return { cos: cosine(seen, main), second, channels };
   };
-  const draw = async (parameters: Float32Array) => {
-    const drawKey = `draw:${parametrization.key}:${canvas.width}x${canvas.height}`;
-    return (await sessions.runner(drawKey, () => drawGraph(canvas, parametrization))).run({ parameters });
+  const draw = async (parameters: Float32Array, by: Parametrization = parametrization) => {
+    const drawKey = `draw:${by.key}:${canvas.width}x${canvas.height}`;
+    return (await sessions.runner(drawKey, () => drawGraph(canvas, by))).run({ parameters });
   };
   const nearness = async (parameters: Float32Array) => {
     const pixels = (await draw(parameters)).preview as Uint8Array;
-    return cosine((await lookAt(sessions, model.hash, model.eye, pixels, canvas)).embedding, texts.main);
+    return cosine((await lookAt(sessions, model.hash, model.eye, pixels, canvas)).embedding, sets[0].main);
   };
   const state = await begin(input, random, sizeOf(parametrization.shape(canvas)), spec, decay, () =>
     generator
@@ -149,8 +154,7 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
       parameters: state.parameters,
       ...Object.fromEntries(state.slots.map((slot, i) => [`slot${i}`, slot])),
       ...Object.fromEntries(scalars.map((value, i) => [`scalar${i}`, Float32Array.of(value)])),
-      texts: texts.embeddings,
-      weights: texts.weights,
+      ...textsAt(state.step).feeds,
       ...(neurons ? { neurons } : {}),
       anchorWeight: Float32Array.of((job.anchor ?? 0) * (1 - state.step / job.steps)),
       ...(state.start ? { start: state.start } : {}),
@@ -183,8 +187,10 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
 
   const { pixels, tokens } = shown(await draw(toShow()));
   const { cos, second, channels } = await inspect(pixels);
+  const canceled = state.step < job.steps;
+  const without = generator && !canceled ? await draw(toShow(), unquantized(generator)) : null;
   return {
-    canceled: state.step < job.steps,
+    canceled,
     pixels,
     ...canvas,
     cos,
@@ -194,9 +200,10 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     neurons: readNeurons(job, model, channels),
     ...(tokens && { tokens }),
     ...(generator && { generator: { name: generator.name, hash: generator.hash } }),
+    ...(without && { unquantized: without.preview as Uint8Array }),
     curve: state.curve,
     seconds: elapsed(),
-    notices: texts.notices,
+    notices,
   };
 }
 
@@ -227,7 +234,7 @@ async function averagedStep(stepper: Runner, runs: number, views: ViewFeeds, fee
   return { out, cos, loss };
 }
 
-export function specOf(job: Job, texts: number, target: StepSpec['target']): StepSpec {
+export function specOf(job: Job, texts: number, target: StepSpec['target'], stops = false): StepSpec {
   const { width, height, parameters, views, batch = views, objective, totalVariation } = job;
   const optimizer = job.optimizer ?? (parameters === 'maco' ? 'nadam' : 'adam');
   return {
@@ -237,6 +244,7 @@ export function specOf(job: Job, texts: number, target: StepSpec['target']): Ste
     objective,
     optimizer,
     texts,
+    stops,
     totalVariation,
     neurons: job.neurons.length > 0,
     anchor: job.anchor ? (job.anchorTo ?? 'zero') : null,
@@ -260,20 +268,6 @@ function generatorOf({ job, generator }: ImagineInput, canvas: Canvas): VqganMod
   if (!generator) throw new Error('the method vqgan needs a generator');
   requireFit(canvas, generator);
   return generator;
-}
-
-async function embedAll(sessions: Sessions, model: BrivlModel, job: Job) {
-  const lines = [{ text: job.text, weight: 1 }, ...job.weighted, ...job.negative.map((text) => ({ text, weight: negativeWeight }))];
-  const notices: Notice[] = [];
-  const rows: Float32Array[] = [];
-  for (const { text } of lines) {
-    const embedded = await embedText(sessions, model, text);
-    rows.push(embedded.embedding);
-    notices.push(...embedded.notices);
-  }
-  const embeddings = new Float32Array(rows.length * model.eye.embed);
-  rows.forEach((row, i) => embeddings.set(row, i * row.length));
-  return { main: rows[0], embeddings, weights: Float32Array.from(lines, ({ weight }) => weight), notices };
 }
 
 /** The state at the start, or that of a checkpoint. `fresh` gives the parameters of a start. */

@@ -44,6 +44,16 @@ export function weighted(g: Graph, losses: Value, weights: Value): Value {
   return g.scale(g.reduceSum(g.mul(losses, weights), [0, 1]), 1 / views);
 }
 
+/**
+ * Which views a text still moves: 1, or 0 where it stops, a mask that no gradient flows through.
+ *
+ * @param stops [K]: a text moves the views whose cosine to it, times its weight, is below (texts.ts)
+ * @returns [V, K]
+ */
+export function unstopped(g: Graph, seen: ImageTower, texts: Value, weights: Value, stops: Value): Value {
+  return g.op('Cast', [g.op('Less', [g.mul(cosines(g, seen, texts), weights), stops])], { to: 1 });
+}
+
 /** Mean absolute difference of neighbours of a picture [3, H, W] in both directions: total variation, anisotropic. */
 export function totalVariation(g: Graph, picture: Value): Value {
   const [, h, w] = picture.shape;

@@ -85,18 +85,19 @@ export const schedules = {
 export type ScheduleName = keyof typeof schedules;
 
 /**
- * Warm restarts: the stretch of equal stretches (to one step) in which a step lies. The optimizer begins each anew, its schedule too.
+ * The stretch of `restarts + 1` equal stretches (to one step) in which a step lies. The optimizer begins each anew, its schedule too (warm
+ * restarts). Prompts in series share the steps alike.
  *
- * @param step moves that have been made
- * @returns the step that it began at, and its length
+ * @param step moves that have been made, less than `steps`
+ * @returns which stretch it is, the step that it began at, and its length
  */
-export function stretchOf(step: number, steps: number, restarts: number): { begin: number; length: number } {
+export function stretchOf(step: number, steps: number, restarts: number): { index: number; begin: number; length: number } {
   const starts = Array.from({ length: restarts + 2 }, (_, i) => Math.round((i * steps) / (restarts + 1)));
   const next = Math.max(
     1,
     starts.findIndex((start) => start > step),
   );
-  return { begin: starts[next - 1], length: starts[next] - starts[next - 1] };
+  return { index: next - 1, begin: starts[next - 1], length: starts[next] - starts[next - 1] };
 }
 
 /** The exponential moving sum (1 - decay) sum of decay^(n - i) x_i over x_0 ... x_n, of one more. Null is the sum of none. */

@@ -1,6 +1,6 @@
 import { differentiate, Graph, simplify, type Target, type Value } from '../../models/graph/index.js';
 import type { Eye } from '../../models/brivl/model.js';
-import { distance, neurons, objectives, totalVariation, weighted, type ObjectiveName } from './objectives.js';
+import { distance, neurons, objectives, totalVariation, unstopped, weighted, type ObjectiveName } from './objectives.js';
 import { optimizers, type OptimizerName } from './optimizers.js';
 import type { Canvas, Parametrization } from './parameters.js';
 import { cutViews, viewInputs } from './views.js';
@@ -15,6 +15,8 @@ export interface StepSpec {
   objective: ObjectiveName;
   optimizer: OptimizerName;
   texts: number;
+  /** Whether there are texts that stop. */
+  stops: boolean;
   totalVariation: number;
   neurons: boolean;
   /** What the parameters are held near. */
@@ -26,7 +28,7 @@ export interface StepSpec {
  * One step of imagination as one graph: draw the picture, cut views, look, measure, differentiate, move.
  *
  * Inputs: `parameters`, `slot0`..., `rows`, `columns`, `noise`, `brightness` (views.ts), `texts` [K, E], `weights` [K],
- * `neurons` [C] if asked for, `anchorWeight` (and `start`, of the parameters' shape) if there is an anchor, and the optimizer's scalars
+ * `stops` [K] if some stop (objectives.ts), `neurons` [C] if asked for, `anchorWeight` (and `start`, of the parameters' shape) if there is an anchor, and the optimizer's scalars
  * `scalar0`....
  * Outputs: `parameters'`, `slot0'`..., `loss`, `cos` (mean over views, first text), `preview` [H, W, 3] uint8: the picture before the move,
  * and `codes` [h, w] int32 if it has tokens.
@@ -50,7 +52,9 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
   const crops = g.within('views', () => cutViews(g, picture, inputs));
   const seen = eye.look(g, crops);
   const loss = g.within('objective', () => {
-    const parts = [weighted(g, objectives[spec.objective](g, seen, texts), weights)];
+    const each = objectives[spec.objective](g, seen, texts);
+    const moving = spec.stops ? g.mul(each, unstopped(g, seen, texts, weights, g.input('stops', [spec.texts]))) : each;
+    const parts = [weighted(g, moving, weights)];
     if (spec.totalVariation > 0) parts.push(g.scale(totalVariation(g, picture), spec.totalVariation));
     if (spec.neurons) parts.push(neurons(g, seen, g.input('neurons', [eye.channels])));
     if (spec.anchor) {

@@ -1,8 +1,14 @@
 import type { Progress } from '../compute/protocol.js';
-import type { Frame } from '../live/events.js';
+import type { Tokens } from '../imagination/generator.js';
+import type { Frame, PackedTokens } from '../live/events.js';
 import { previewFile } from '../store/picture.js';
 
 export type StepProgress = Extract<Progress, { kind: 'step' }>;
+
+export const packed = ({ codes, ...grid }: Tokens): PackedTokens => ({
+  ...grid,
+  codes: Uint8Array.from({ length: 2 * codes.length }, (_, i) => codes[i >> 1] >> (8 * (i & 1))),
+});
 
 /**
  * Turns the pictures of steps into frames, in order. While one is encoded, a newer picture takes the place of the one that waits;
@@ -15,9 +21,13 @@ export function startFrames(jobId: string, onFrame: (frame: Frame) => void) {
 
   const drain = async () => {
     while (waiting) {
-      const { step, steps, cos, secondOpinion, concepts, stepsPerSecond, secondsLeft, ...picture } = waiting;
+      const { step, steps, cos, secondOpinion, concepts, stepsPerSecond, secondsLeft, tokens, ...picture } = waiting;
       waiting = undefined;
-      const told = { ...(secondOpinion !== undefined && { secondOpinion }), ...(concepts && { concepts }) };
+      const told = {
+        ...(secondOpinion !== undefined && { secondOpinion }),
+        ...(concepts && { concepts }),
+        ...(tokens && { tokens: packed(tokens) }),
+      };
       try {
         const data = await previewFile(picture);
         onFrame({ jobId, step, steps, cos, ...told, stepsPerSecond, secondsLeft, mime: 'image/webp', data });

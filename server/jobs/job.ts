@@ -1,7 +1,20 @@
 import { z } from 'zod';
+import { parsePrompts, PromptError } from './prompts.js';
 
-/** Bounds of a job, shared by the page, the command line and the server. `textCharacters` counts Unicode characters; `side` is in pixels. */
-export const limits = { textCharacters: 500, side: { min: 64, max: 1024 }, steps: 2000, views: 64, seed: 0xffffffff } as const;
+/**
+ * Bounds of a job, shared by the page, the command line and the server. `textCharacters` of one text and `lineCharacters` of a line of
+ * prompts count Unicode characters; `side` is in pixels.
+ */
+export const limits = {
+  textCharacters: 500,
+  lineCharacters: 4000,
+  /** Of a story. */
+  lines: 64,
+  side: { min: 64, max: 1024 },
+  steps: 2000,
+  views: 64,
+  seed: 0xffffffff,
+} as const;
 
 export const methods = ['feavis', 'vqgan'] as const;
 export const parametrizations = ['fourier', 'pixels', 'maco'] as const;
@@ -18,12 +31,14 @@ const tokenSide = 8;
 /** A content address: the SHA-256 of a stored file's bytes, in lower-case hexadecimal. */
 export const contentId = /^[0-9a-f]{64}$/;
 
+const string = (what: string) =>
+  z.string({
+    error: (issue) => (issue.input === undefined ? `the ${what} is missing: write a concept or a line of a poem` : undefined),
+  });
+
 /** One line that a tower can read: NFC, trimmed, no control characters, something visible in it. Emoji are text. */
-export function lineOfText(what: string) {
-  return z
-    .string({
-      error: (issue) => (issue.input === undefined ? `the ${what} is missing: write a concept or a line of a poem` : undefined),
-    })
+export function lineOfText(what: string, characters: number = limits.textCharacters) {
+  return string(what)
     .transform((text) => text.normalize('NFC').trim())
     .pipe(
       z
@@ -32,8 +47,8 @@ export function lineOfText(what: string) {
           error: `the ${what} is empty: write a concept or a line of a poem`,
           abort: true,
         })
-        .refine((text) => text.length <= limits.textCharacters || [...text].length <= limits.textCharacters, {
-          error: `the ${what} must be at most ${limits.textCharacters} characters: shorten it`,
+        .refine((text) => text.length <= characters || [...text].length <= characters, {
+          error: `the ${what} must be at most ${characters} characters: shorten it`,
           abort: true,
         })
         .refine((text) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u.test(text), {
@@ -78,7 +93,7 @@ export const modelName = z
 
 /** The normalised job. Together with the model's hash it determines the result to the byte. */
 export const job = z.strictObject({
-  text: lineOfText('text'),
+  text: lineOfText('text', limits.lineCharacters),
   weighted: z.array(weightedText).max(8, 'there can be at most 8 weighted texts').default([]),
   negative: z.array(lineOfText('negative text')).max(8, 'there can be at most 8 negative texts').default([]),
   neurons: z.array(neuronConstraint).max(16, 'there can be at most 16 neurons').default([]),
@@ -130,7 +145,10 @@ const forVqgan = ['generator', 'start', 'tries', 'average', 'anchor', 'anchorTo'
 /** What fields ask of each other. */
 const consistentJob = job.superRefine((asked, context) => {
   const complain = (path: keyof typeof asked, message: string) => context.addIssue({ code: 'custom', path: [path], message });
-  const { method, width, height, views, batch, steps, restarts = 0 } = asked;
+  const { text, method, width, height, views, batch, steps, restarts = 0 } = asked;
+  const sets = parsePrompts(text).length;
+  if (sets > steps)
+    complain('steps', `${sets} prompts in series do not fit into ${steps} steps: take more steps, or fewer prompts between ^`);
   if (batch !== undefined && views % batch)
     complain('batch', `${views} views cannot be looked at ${batch} at a time: batch must divide views`);
   if (method === 'feavis') {
@@ -154,6 +172,22 @@ const consistentJob = job.superRefine((asked, context) => {
   if (restarts >= steps) complain('restarts', `${restarts} restarts do not fit into ${steps} steps: fewer of them, or more steps`);
 });
 
+/** A line of prompts (prompts.ts) as it was typed: every text in it is one that a tower can read. Its mistakes tell their position. */
+const lineOfPrompts = string('text')
+  .superRefine((typed, context) => {
+    if (/^[\p{Cf}\p{Z}\s]*$/u.test(typed)) return;
+    try {
+      parsePrompts(typed, (text) => lineOfText('text').safeParse(text).error?.issues[0].message);
+    } catch (error) {
+      if (!(error instanceof PromptError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message, params: { position: error.position } });
+    }
+  })
+  .pipe(job.shape.text)
+  .describe(
+    'A text, or prompts: text:weight:stop, with | between texts that push together and ^ between texts in series; \\: \\| \\^ are the characters themselves',
+  );
+
 const sizeForm = 'the size must be a number of pixels or "WIDTHxHEIGHT", for example "320x224"';
 const canvasSize = z
   .union([side('size'), z.string().regex(/^\d{1,6}([x×*]\d{1,6})?$/i, sizeForm)], sizeForm)
@@ -163,34 +197,68 @@ const canvasSize = z
   })
   .pipe(z.object({ width: side('width in size'), height: side('height in size') }));
 
+const requestShape = {
+  ...job.shape,
+  text: lineOfPrompts,
+  negative: z.union([lineOfText('negative text'), job.shape.negative], 'negative must be a text or a list of texts').default([]),
+  width: side('width').optional().describe('Pixels; 224 when neither width nor size is given, 256 with vqgan'),
+  height: side('height').optional().describe('Pixels; 224 when neither height nor size is given, 256 with vqgan'),
+  size: canvasSize.optional().describe('Pixels: one number for a square, or "WIDTHxHEIGHT"'),
+};
+type Asked = z.output<z.ZodObject<typeof requestShape>>;
+
+function refuseTwoSizes({ size, width, height }: Omit<Asked, 'text'>, context: z.core.$RefinementCtx): void {
+  if (size && (width !== undefined || height !== undefined))
+    context.addIssue({ code: 'custom', path: ['size'], message: 'give either size or width and height, not both' });
+}
+
+function withDefaults({ size, negative, width, height, ...rest }: Asked): z.input<typeof job> {
+  const usual = rest.method === 'vqgan' ? 256 : 224;
+  return {
+    ...rest,
+    ...(rest.method === 'vqgan' && { generator: rest.generator ?? 'vqgan-nano' }),
+    negative: typeof negative === 'string' ? [negative] : negative,
+    width: size?.width ?? width ?? usual,
+    height: size?.height ?? height ?? usual,
+  };
+}
+
 /**
  * What a person asks for. Every field but `text` has a default. Beside the fields of a job it takes `size` (`224` or `"320x224"`) in
  * place of `width` and `height`, and one negative text without the list around it.
  */
 export const jobRequest = z
-  .strictObject({
-    ...job.shape,
-    negative: z.union([lineOfText('negative text'), job.shape.negative], 'negative must be a text or a list of texts').default([]),
-    width: side('width').optional().describe('Pixels; 224 when neither width nor size is given, 256 with vqgan'),
-    height: side('height').optional().describe('Pixels; 224 when neither height nor size is given, 256 with vqgan'),
-    size: canvasSize.optional().describe('Pixels: one number for a square, or "WIDTHxHEIGHT"'),
-  })
-  .superRefine(({ size, width, height }, context) => {
-    if (size && (width !== undefined || height !== undefined))
-      context.addIssue({ code: 'custom', path: ['size'], message: 'give either size or width and height, not both' });
-  })
-  .transform(({ size, negative, width, height, ...rest }): z.input<typeof job> => {
-    const usual = rest.method === 'vqgan' ? 256 : 224;
-    return {
-      ...rest,
-      ...(rest.method === 'vqgan' && { generator: rest.generator ?? 'vqgan-nano' }),
-      negative: typeof negative === 'string' ? [negative] : negative,
-      width: size?.width ?? width ?? usual,
-      height: size?.height ?? height ?? usual,
-    };
-  })
+  .strictObject(requestShape)
+  .superRefine(refuseTwoSizes)
+  .transform(withDefaults)
   // Equal jobs have equal JSON, whatever order they were asked for in.
   .pipe(consistentJob);
+
+const { text: line, ...sharedByLines } = requestShape;
+
+/** A story: a job for each of its lines, which is the text; the other fields are those of a job request, and of every line. */
+export const storyRequest = z
+  .strictObject({
+    ...sharedByLines,
+    lines: z
+      .array(line, 'the lines must be a list of texts')
+      .min(1, 'a story has at least one line: send a list of texts')
+      .max(limits.lines, `a story has at most ${limits.lines} lines`),
+  })
+  .superRefine(refuseTwoSizes)
+  .transform(({ lines, ...shared }, context) => {
+    const jobs: Job[] = [];
+    for (const text of lines) {
+      const { data, error } = consistentJob.safeParse(withDefaults({ ...shared, text }));
+      if (!data) {
+        // What does not fit together does not for any line.
+        for (const { message, path } of error.issues) context.addIssue({ code: 'custom', message, path });
+        return z.NEVER;
+      }
+      jobs.push(data);
+    }
+    return jobs;
+  });
 
 export type JobRequest = z.input<typeof jobRequest>;
 export type Job = z.output<typeof job>;
@@ -257,6 +325,8 @@ export interface ResultView {
   jobId: string;
   job: Job;
   model: { name: string; hash: string };
+  /** The VQGAN that drew it, with vqgan. */
+  generator: { name: string; hash: string } | null;
   device: string;
   width: number;
   height: number;
@@ -270,9 +340,12 @@ export interface ResultView {
   notices: Notice[];
   imageId: string;
   imageUrl: string;
+  /** Where it is served as it was before quantization, with vqgan. */
+  unquantizedUrl: string | null;
   createdAt: number;
 }
 
+/** `position` is the character of a line of prompts to look at: Unicode code points, from 0. */
 export interface ErrorBody {
-  error: { code: string; message: string; issues?: { path: string; message: string }[] };
+  error: { code: string; message: string; issues?: { path: string; message: string; position?: number }[] };
 }

@@ -1,4 +1,7 @@
-/** One text of a story. `weight` multiplies its objective; below the loss `stop` it gives no gradient (null: it always does). */
+/**
+ * One text of a story. `weight` multiplies its objective. A view whose spherical distance to the text, with the sign of the weight, is at
+ * most `stop` gets no gradient of it (null: every view does).
+ */
 export interface Prompt {
   text: string;
   weight: number;
@@ -46,11 +49,11 @@ function syntaxOf(line: string): string {
  * - `：｜＾` and full-width numbers are read as the ASCII ones, by the same rules.
  * - `\:`, `\|`, `\^` (or full-width) and `\\` are the character itself; any other backslash is text. Spaces around a text fall away.
  *
- * @returns sets in series (1 to 32), each of parallel prompts (1 to 8) of which at least one has a positive weight. The texts are
- * not empty; their length and characters are for `lineOfText` to judge.
+ * @param judge says what is wrong with a text; undefined, which it is when left out, where nothing is
+ * @returns sets in series (1 to 32), each of parallel prompts (1 to 8) of which at least one has a positive weight. The texts are not empty.
  * @throws PromptError, and nothing else.
  */
-export function parsePrompts(line: string): Prompt[][] {
+export function parsePrompts(line: string, judge: Judge = () => undefined): Prompt[][] {
   const syntax = syntaxOf(line);
   const story: Prompt[][] = [];
   let start = 0;
@@ -72,7 +75,7 @@ export function parsePrompts(line: string): Prompt[][] {
           `there are more than ${promptLimits.parallel} parallel prompts`,
           'remove some, or write \\| for a | in a text',
         );
-      prompts.push(parsePrompt(line, prompt, at));
+      prompts.push(parsePrompt(line, prompt, at, judge));
       at += prompt.length + 1;
     }
     if (prompts.every(({ weight }) => weight < 0))
@@ -88,8 +91,13 @@ export function parsePrompts(line: string): Prompt[][] {
   return story;
 }
 
+/** What a set is about: its first prompt with a positive weight. */
+export const mainOf = (set: readonly Prompt[]): Prompt => set.find(({ weight }) => weight > 0)!;
+
+type Judge = (text: string) => string | undefined;
+
 /** Reads the prompt whose syntax is `syntax` and which begins at index `start` of the line. */
-function parsePrompt(line: string, syntax: string, start: number): Prompt {
+function parsePrompt(line: string, syntax: string, start: number, judge: Judge): Prompt {
   const found = fields.exec(syntax);
   const typed = line.slice(start, start + (found?.index ?? syntax.length));
   const text = typed.replace(/\\([\\:|^：｜＾])/g, '$1').trim();
@@ -100,6 +108,11 @@ function parsePrompt(line: string, syntax: string, start: number): Prompt {
       'a prompt is empty',
       'write a text there, or remove the separator, or write \\:, \\| or \\^ for the character itself',
     );
+  const fault = judge(text);
+  if (fault !== undefined) {
+    const position = positionOf(line, start);
+    throw new PromptError(`${fault} (at position ${position})`, position);
+  }
   if (!found) return { text, weight: 1, stop: null };
 
   const at = (field: string) => start + found.indices!.groups![field][0];
@@ -128,9 +141,14 @@ function parsePrompt(line: string, syntax: string, start: number): Prompt {
 /** Adding 0 makes -0 the 0 that it is written as. */
 const numberOf = (typed: string) => Number(typed.replace(/inf/i, 'Infinity')) + 0;
 
-function mistake(line: string, index: number, what: string, wayOut: string): PromptError {
+/** The first character from an index on that is no space, in code points. */
+function positionOf(line: string, index: number): number {
   const spaces = line.slice(index).search(/\S/);
-  const position = [...line.slice(0, Math.min(index + Math.max(spaces, 0), Math.max(line.length - 1, 0)))].length;
+  return [...line.slice(0, Math.min(index + Math.max(spaces, 0), Math.max(line.length - 1, 0)))].length;
+}
+
+function mistake(line: string, index: number, what: string, wayOut: string): PromptError {
+  const position = positionOf(line, index);
   return new PromptError(`${what} (at position ${position}): ${wayOut}`, position);
 }
 

@@ -13,10 +13,10 @@ import {
   updateJob,
 } from '../store/jobs.js';
 import type { JobRecord } from '../store/jobs.js';
-import { pictureFile } from '../store/picture.js';
+import { pictureFile, plainFile } from '../store/picture.js';
 import { results } from '../store/schema.js';
 import type { Store } from '../store/store.js';
-import { startFrames } from './frames.js';
+import { packed, startFrames } from './frames.js';
 import type { CurvePoint, Job, JobView } from './job.js';
 
 /** What a job does that others should know of. Of a job's frames the one marked `isLast` must arrive; of the others the newest will do. */
@@ -225,11 +225,13 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
   const finish = async (mine: Running, answer: ImagineAnswer): Promise<void> => {
     const { id, job } = mine;
     const model = { name: job.model, hash: answer.modelHash };
-    const png = await pictureFile(answer, job, model, answer.generator);
+    const { unquantized, generator } = answer;
+    const png = await pictureFile(answer, job, model, generator);
+    const files = [png, ...(unquantized ? [await plainFile({ ...answer, pixels: unquantized })] : [])];
     const resultId = newId();
-    const { image, isKept } = await store.blobs.put(png, 'image/png', (image) => {
+    const { pictures, isKept } = await store.blobs.putAll(files, 'image/png', (pictures) => {
       const record = findJob(store, id);
-      if (record?.status !== 'running') return { image, isKept: false };
+      if (record?.status !== 'running') return { pictures, isKept: false };
       store.db
         .insert(results)
         .values({
@@ -238,6 +240,10 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
           job,
           modelName: model.name,
           modelHash: model.hash,
+          generatorName: generator?.name,
+          generatorHash: generator?.hash,
+          tokens: answer.tokens,
+          unquantized: pictures.at(1),
           device: answer.device,
           width: answer.width,
           height: answer.height,
@@ -249,7 +255,7 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
           curve: answer.curve,
           seconds: answer.seconds,
           notices: answer.notices,
-          image,
+          image: pictures[0],
           createdAt: Date.now(),
         })
         .run();
@@ -261,10 +267,10 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
         notices: answer.notices,
         finishedAt: Date.now(),
       });
-      return { image, isKept: true };
+      return { pictures, isKept: true };
     });
     if (!isKept) {
-      await store.blobs.release(image);
+      for (const picture of pictures) await store.blobs.release(picture);
       endCanceled(id);
       return;
     }
@@ -381,6 +387,7 @@ function lastFrame(jobId: string, job: Job, answer: ImagineAnswer, png: Uint8Arr
     secondsLeft: 0,
     mime: 'image/png',
     data: png,
+    ...(answer.tokens && { tokens: packed(answer.tokens) }),
   };
 }
 

@@ -1,4 +1,10 @@
+import type { Tokens } from '../imagination/generator.js';
 import type { Concept, CurvePoint, JobView } from '../jobs/job.js';
+
+/** Tokens on their way: two bytes a code, the low one first. */
+export interface PackedTokens extends Omit<Tokens, 'codes'> {
+  codes: Uint8Array;
+}
 
 /** A picture on its way. The last frame of a job is the stored PNG, byte for byte; earlier ones are WebP. */
 export interface Frame {
@@ -13,6 +19,8 @@ export interface Frame {
   secondsLeft: number;
   mime: 'image/webp' | 'image/png';
   data: Uint8Array;
+  /** What the picture was drawn from, with vqgan. */
+  tokens?: PackedTokens;
 }
 
 export interface QueueState {

@@ -2,6 +2,7 @@ import type { IncomingMessage, Server as HttpServer } from 'node:http';
 import { Server } from 'socket.io';
 import { z } from 'zod';
 import type { Guard } from '../http/guard.js';
+import { packed } from '../jobs/frames.js';
 import type { JobEvent, Scheduler } from '../jobs/scheduler.js';
 import { findResult } from '../store/results.js';
 import type { Store } from '../store/store.js';
@@ -104,7 +105,7 @@ async function storedFrame(store: Store, jobId: string, resultId: string): Promi
   const result = findResult(store, resultId);
   const data = result && (await store.blobs.read(result.image).catch(() => undefined));
   if (!result || !data) return undefined;
-  const { job, cos, secondOpinion, pictureConcepts, seconds } = result;
+  const { job, cos, secondOpinion, pictureConcepts, seconds, tokens } = result;
   return {
     jobId,
     step: job.steps,
@@ -116,6 +117,7 @@ async function storedFrame(store: Store, jobId: string, resultId: string): Promi
     secondsLeft: 0,
     mime: 'image/png',
     data,
+    ...(tokens && { tokens: packed(tokens) }),
   };
 }
 

@@ -13,6 +13,8 @@ export interface Blobs {
    * which stores the row that refers to it. Equal bytes are one file.
    */
   put<Claimed>(bytes: Uint8Array, mime: string, claim: (id: string) => Claimed): Promise<Claimed>;
+  /** As `put`, for a row that refers to several files. */
+  putAll<Claimed>(files: readonly Uint8Array[], mime: string, claim: (ids: string[]) => Claimed): Promise<Claimed>;
   /** @throws Error when there is no such file. */
   read(id: string): Promise<Buffer>;
   /** Absolute path of the file of a well-formed id; it need not exist. @throws Error for anything that is not a content id. */
@@ -50,22 +52,28 @@ export function openBlobs(db: Database, folder: string): Blobs {
     }
   };
 
+  const putAll: Blobs['putAll'] = (files, mime, claim) =>
+    inTurn(async () => {
+      const rows = files.map((bytes) => ({
+        id: createHash('sha256').update(bytes).digest('hex'),
+        mime,
+        bytes: bytes.length,
+        createdAt: Date.now(),
+      }));
+      for (const [at, { id }] of rows.entries()) {
+        const known = db.select({ id: schema.blobs.id }).from(schema.blobs).where(eq(schema.blobs.id, id)).get();
+        if (!known) await writeDurably(pathOf(id), files[at]);
+      }
+      return db.transaction((transaction) => {
+        transaction.insert(schema.blobs).values(rows).onConflictDoNothing().run();
+        return claim(rows.map(({ id }) => id));
+      });
+    });
+
   return {
     pathOf,
-    put: (bytes, mime, claim) =>
-      inTurn(async () => {
-        const id = createHash('sha256').update(bytes).digest('hex');
-        const known = db.select({ id: schema.blobs.id }).from(schema.blobs).where(eq(schema.blobs.id, id)).get();
-        if (!known) await writeDurably(pathOf(id), bytes);
-        return db.transaction((transaction) => {
-          transaction
-            .insert(schema.blobs)
-            .values({ id, mime, bytes: bytes.length, createdAt: Date.now() })
-            .onConflictDoNothing()
-            .run();
-          return claim(id);
-        });
-      }),
+    putAll,
+    put: (bytes, mime, claim) => putAll([bytes], mime, ([id]) => claim(id)),
     read: (id) => readFile(pathOf(id)),
     mimeOf: (id) => db.select({ mime: schema.blobs.mime }).from(schema.blobs).where(eq(schema.blobs.id, id)).get()?.mime,
     release: (id) =>

@@ -20,20 +20,23 @@ interface NamedModel {
 export const previewFile = async (picture: RgbPicture): Promise<Buffer> =>
   fromPixels(picture).webp({ quality: 82, effort: 2 }).toBuffer();
 
+/** A PNG that holds nothing but the picture. */
+export const plainFile = async (picture: RgbPicture): Promise<Buffer> =>
+  fromPixels(picture).png({ compressionLevel: 9, adaptiveFiltering: false }).toBuffer();
+
 /**
  * The PNG that is kept, with what made it inside: `parameters` for people and for other programs, `reverie` as JSON from which
  * the job can be run again. A function of picture, job and models alone: no dates, no ids.
  */
 export async function pictureFile(picture: RgbPicture, job: Job, model: NamedModel, generator?: NamedModel): Promise<Buffer> {
-  const png = await fromPixels(picture).png({ compressionLevel: 9, adaptiveFiltering: false }).toBuffer();
-  return withPngText(png, {
-    parameters: parametersInWords(job, model),
+  return withPngText(await plainFile(picture), {
+    parameters: parametersInWords(job, model, generator),
     reverie: JSON.stringify({ job, model, ...(generator && { generator }), seed: job.seed }),
   });
 }
 
 /** What the picture was made from, in the form that other image programs read (stable-diffusion-webui's `parameters`). */
-export function parametersInWords(job: Job, model: NamedModel): string {
+export function parametersInWords(job: Job, model: NamedModel, generator?: NamedModel): string {
   const negative = [
     ...job.negative,
     ...job.weighted.filter(({ weight }) => weight < 0).map(({ text, weight }) => `(${text}:${-weight})`),
@@ -46,7 +49,7 @@ export function parametersInWords(job: Job, model: NamedModel): string {
     Model: model.name,
     'Model hash': model.hash.slice(0, 10),
     Method: job.method,
-    ...(job.method === 'vqgan' ? { Generator: job.generator ?? '' } : { Parameters: job.parameters }),
+    ...(generator ? { Generator: generator.name, 'Generator hash': generator.hash.slice(0, 10) } : { Parameters: job.parameters }),
     Objective: job.objective,
     Views: job.views,
     ...(job.neurons.length > 0 && { Neurons: job.neurons.map(({ unit, weight }) => `${unit}=${weight}`).join(' ') }),

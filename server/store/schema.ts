@@ -1,4 +1,5 @@
 import { index, integer, real, sqliteTable, text } from 'drizzle-orm/sqlite-core';
+import type { Tokens } from '../imagination/generator.js';
 import type { Concept, CurvePoint, Job, JobStatus, Notice } from '../jobs/job.js';
 
 // A row that needs a file refers to `blobs`, so SQLite itself knows when a file is no longer needed: see blobs.ts. A table that comes
@@ -69,6 +70,11 @@ export const results = sqliteTable(
     job: text({ mode: 'json' }).$type<Job>().notNull(),
     modelName: text('model_name').notNull(),
     modelHash: text('model_hash').notNull(),
+    /** The VQGAN that drew it, what it drew from, and the picture before quantization: null with other methods and in older rows. */
+    generatorName: text('generator_name'),
+    generatorHash: text('generator_hash'),
+    tokens: text({ mode: 'json' }).$type<Tokens>(),
+    unquantized: text().references(() => blobs.id),
     device: text().notNull(),
     width: integer().notNull(),
     height: integer().notNull(),
@@ -85,7 +91,7 @@ export const results = sqliteTable(
       .references(() => blobs.id),
     createdAt: integer('created_at').notNull(),
   },
-  (table) => [index('results_by_image').on(table.image)],
+  (table) => [index('results_by_image').on(table.image), index('results_by_unquantized').on(table.unquantized)],
 );
 
 /** Uploaded pictures; the id is that of the re-encoded PNG in `blobs`. */

@@ -9,8 +9,10 @@ let server: ScriptedServer;
 let context: BrowserContext;
 let complaints: string[];
 
+let clientFolder: string;
+
 beforeAll(async () => {
-  const clientFolder = await buildPage();
+  clientFolder = await buildPage();
   [browser, server] = await Promise.all([launchBrowser(), startScriptedServer({ clientFolder, stepTime: 8, frameEvery: 2 })]);
 });
 afterAll(async () => {
@@ -301,6 +303,218 @@ describe('the page', () => {
   });
 });
 
+describe('with a VQGAN', () => {
+  const chosen = (page: Page) => page.getByRole('group', { name: 'Method' }).getByRole('radio', { checked: true });
+  const methodOf = async (page: Page) => chosen(page).inputValue();
+  const grid = (page: Page) => page.getByRole('grid');
+  const resultOf = (page: Page) => new URL(page.url()).pathname.split('/').at(-1)!;
+
+  /** Imagines with a VQGAN to the end, and shows the codes. */
+  async function withCodes(page: Page, text: string): Promise<number[]> {
+    await line(page).blur();
+    await page.keyboard.press('v');
+    await imagine(page, text);
+    await status(page, 'succeeded');
+    await page.waitForURL('**/results/*');
+    await line(page).blur();
+    await page.keyboard.press('k');
+    await grid(page).waitFor();
+    const answer = await page.request.get(`${server.url}/api/results/${resultOf(page)}/tokens`);
+    return ((await answer.json()) as { codes: number[] }).codes;
+  }
+
+  /** What the page says of a cell. */
+  function sentenceOf(codes: number[], cell: number): string {
+    const others = codes.filter((code) => code === codes[cell]).length - 1;
+    return `Code ${codes[cell]} · ${others === 0 ? 'no other cell' : others === 1 ? '1 other cell' : `${others} other cells`}`;
+  }
+
+  test('either method has its own settings, which outlive the other and a reload', async () => {
+    const page = await visit();
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByText('Pixels', { exact: true }).click();
+    await page.getByLabel('Width').fill('300');
+    await page.keyboard.press('Escape');
+    await chosen(page).focus();
+    await page.keyboard.press('ArrowRight');
+    expect(await methodOf(page)).toBe('vqgan');
+    await page.getByRole('button', { name: 'More' }).click();
+    expect(await page.getByLabel('Width').inputValue()).toBe('256');
+    await page.getByText('Random codes', { exact: true }).click();
+    await page.getByLabel('Tries').fill('3');
+    await page.getByLabel('Width').fill('301');
+    await page.getByLabel('Height').fill('192');
+    await page.getByLabel('Anchor', { exact: true }).fill('0.5');
+    await page.getByLabel('Anchored to').selectOption('start');
+    await page.keyboard.press('Escape');
+    await page.reload();
+    expect(await methodOf(page)).toBe('vqgan');
+    await imagine(page, 'volcano');
+    await status(page, 'succeeded');
+    // Sides are made multiples of eight.
+    expect(server.asked.at(-1)).toMatchObject({
+      ...{ method: 'vqgan', start: 'codes', tries: 3, width: 304, height: 192, anchor: 0.5, anchorTo: 'start' },
+      ...{ parameters: 'fourier', generator: 'vqgan-nano' },
+    });
+    await line(page).blur();
+    await page.keyboard.press('v');
+    expect(await methodOf(page)).toBe('feavis');
+    await imagine(page, 'volcano again');
+    await status(page, 'running');
+    expect(server.asked.at(-1)).toMatchObject({ method: 'feavis', parameters: 'pixels', width: 300, height: 224 });
+    expect(complaints).toEqual([]);
+  });
+
+  test('a link brings the method along, and a picture can be gone on from', async () => {
+    const page = await visit();
+    await withCodes(page, 'daisy');
+    await page.getByText('drawn by vqgan-nano · 5d0c7be1aa').waitFor();
+    const url = page.url();
+    await context.close();
+    const other = await visit({ path: new URL(url).pathname });
+    await status(other, 'succeeded');
+    expect(await methodOf(other)).toBe('vqgan');
+    await other.getByRole('button', { name: 'Continue' }).click();
+    await imagine(other, 'daisies');
+    await status(other, 'running');
+    const job = server.asked.at(-1)!;
+    expect([job.method, job.init?.length, 'start' in job]).toEqual(['vqgan', 64, false]);
+  });
+
+  test('shows the codes while the picture forms, and marks those that change', async () => {
+    const page = await visit();
+    await line(page).blur();
+    await page.keyboard.press('v');
+    await imagine(page, 'a castle');
+    await reached(page, 4);
+    await page.getByRole('button', { name: 'Codes' }).click();
+    const seen = new Set<number>();
+    await expect
+      .poll(async () => seen.add(Number(await grid(page).getAttribute('data-changed'))).size, { timeout: 20_000, interval: 20 })
+      .toBeGreaterThan(4);
+    await page.getByText(/^\d+ different codes · \d+ changed$/).waitFor();
+    await status(page, 'succeeded');
+    // It is one drawing, not a thousand elements.
+    expect(await page.locator('figure *').count()).toBeLessThan(60);
+    await page.keyboard.press('k');
+    await grid(page).waitFor({ state: 'detached' });
+  });
+
+  test('a cell tells its code and how many hold it, in the grid and in the picture', async () => {
+    const page = await visit();
+    const codes = await withCodes(page, 'time');
+    const box = (await grid(page).boundingBox())!;
+    const at = (cell: number) =>
+      [box.x + (((cell % 32) + 0.5) * box.width) / 32, box.y + ((Math.floor(cell / 32) + 0.5) * box.height) / 32] as const;
+    for (const cell of [0, 528, 1023]) {
+      await page.mouse.move(...at(cell));
+      await page.getByText(sentenceOf(codes, cell), { exact: true }).first().waitFor();
+    }
+    // In the picture the same cells stay clear, all others are veiled.
+    const common = codes.findIndex((code, cell) => cell > 32 && codes.filter((other) => other === code).length > 3);
+    await page.mouse.move(...at(common));
+    const veiled = await page.evaluate<boolean[]>(`(() => {
+      const veil = document.querySelector('.sheet canvas:not([role=img])');
+      const { width, height, data } = veil.getContext('2d').getImageData(0, 0, veil.width, veil.height);
+      const middle = (at, size) => Math.floor(((at + .5) * size) / 32);
+      return Array.from({ length: 1024 }, (_, cell) =>
+        data[4 * (middle(Math.floor(cell / 32), height) * width + middle(cell % 32, width)) + 3] > 0);
+    })()`);
+    expect(veiled).toEqual(codes.map((code) => code !== codes[common]));
+    // Arrow keys walk, to the edge and not over it.
+    await page.mouse.move(5, 5);
+    await grid(page).focus();
+    for (const key of ['End', 'ArrowRight', 'ArrowDown', 'ArrowDown', 'ArrowLeft', 'Home', 'ArrowUp'])
+      await page.keyboard.press(key);
+    await page.getByText(sentenceOf(codes, 32), { exact: true }).first().waitFor();
+    const told = page.locator(`[id="${await grid(page).getAttribute('aria-activedescendant')}"]`);
+    expect(await told.textContent()).toBe(sentenceOf(codes, 32));
+    expect(await told.getAttribute('aria-colindex')).toBe('1');
+    // The picture's own cells can be pointed at too.
+    const picture = (await page.locator('.sheet').boundingBox())!;
+    await page.mouse.move(picture.x + 2, picture.y + 2);
+    await page.getByText(sentenceOf(codes, 0), { exact: true }).first().waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('a finished picture has its codes after a reload', async () => {
+    const page = await visit();
+    const codes = await withCodes(page, 'nature');
+    await page.reload();
+    await status(page, 'succeeded');
+    await page.getByText(`${new Set(codes).size} different codes`, { exact: true }).waitFor();
+    expect(await grid(page).getAttribute('aria-rowcount')).toBe('32');
+  });
+
+  test('the picture before quantization is there while a key or the button is held', async () => {
+    const page = await visit();
+    await withCodes(page, 'dream');
+    const isSeen = () =>
+      page.evaluate<boolean>(`(() => {
+        const image = document.querySelector('figure img');
+        return image.complete && image.naturalWidth === 256 && getComputedStyle(image).visibility === 'visible';
+      })()`);
+    expect(await isSeen()).toBe(false);
+    await page.keyboard.down('b');
+    await expect.poll(isSeen).toBe(true);
+    await page.getByRole('status').filter({ hasText: 'Before quantization' }).waitFor();
+    await page.keyboard.up('b');
+    await expect.poll(isSeen).toBe(false);
+    const button = page.getByRole('button', { name: 'Before quantization' });
+    await button.hover();
+    await page.mouse.down();
+    await expect.poll(isSeen).toBe(true);
+    // Let go elsewhere it is let go as well.
+    await page.mouse.move(5, 5);
+    await page.mouse.up();
+    await expect.poll(isSeen).toBe(false);
+    await button.focus();
+    await page.keyboard.down(' ');
+    await expect.poll(isSeen).toBe(true);
+    await page.keyboard.up(' ');
+    await expect.poll(isSeen).toBe(false);
+    // An earlier frame has no such picture.
+    await button.blur();
+    await page.keyboard.press('ArrowLeft');
+    await button.waitFor({ state: 'detached' });
+    expect(complaints).toEqual([]);
+  });
+
+  test('says why it cannot be chosen where there is none, and what to do', async () => {
+    const without = await startScriptedServer({ clientFolder, stepTime: 8, withoutGenerator: true });
+    ({ context, complaints } = await openPage(browser, without.url, {}));
+    const [page] = context.pages();
+    const method = page.getByRole('radio', { name: 'VQGAN' });
+    await expect.poll(() => method.isDisabled()).toBe(true);
+    await line(page).blur();
+    await page.keyboard.press('v');
+    expect(await methodOf(page)).toBe('feavis');
+    await page.getByRole('button', { name: 'More' }).click();
+    await page.getByText(/There is no VQGAN on this machine. Put the folder of one .* into DATA_DIR\/models/).waitFor();
+    await imagine(page, 'nature');
+    await status(page, 'running');
+    expect(without.asked.at(-1)!.method).toBe('feavis');
+    await without.close();
+  });
+
+  test('on a phone the codes stand under the picture and answer to a tap', async () => {
+    const page = await visit({ phone: true });
+    await page.getByText('VQGAN', { exact: true }).tap();
+    await imagine(page, 'a castle');
+    await status(page, 'succeeded');
+    await page.getByRole('button', { name: 'Codes' }).tap();
+    const picture = (await page.locator('.sheet').boundingBox())!;
+    const box = (await grid(page).boundingBox())!;
+    expect(box.y).toBeGreaterThanOrEqual(picture.y + picture.height);
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(390);
+    await page.touchscreen.tap(box.x + box.width / 2, box.y + box.height / 2);
+    await page
+      .getByText(/^Code \d+ · /)
+      .first()
+      .waitFor();
+  });
+});
+
 describe('by keyboard alone', () => {
   test('everything on the page can be reached, and says what it is', async () => {
     const page = await visit();
@@ -316,7 +530,18 @@ describe('by keyboard alone', () => {
       if (name !== '') seen.push(name);
     }
     expect(seen.filter((name) => name.endsWith(': '))).toEqual([]);
-    for (const wanted of ['Imagine', 'From a picture', 'Seed', 'Roll another seed', 'More', 'nature', 'Gallery', 'Models', '中文'])
+    for (const wanted of [
+      'Imagine',
+      'FeaVis',
+      'From a picture',
+      'Seed',
+      'Roll another seed',
+      'More',
+      'nature',
+      'Gallery',
+      'Models',
+      '中文',
+    ])
       expect(
         seen.some((name) => name.includes(wanted)),
         `${wanted} in ${seen.join(' | ')}`,

@@ -16,6 +16,8 @@ import {
 } from '../../server/jobs/job.js';
 import type { ClassifyRequest, LabelSetView, SimilarityRequest } from '../../server/compare/requests.js';
 import type { ModelView } from '../../server/compute/protocol.js';
+import type { Tokens } from '../../server/imagination/generator.js';
+import { packed } from '../../server/jobs/frames.js';
 import type { ClientToServer, DeviceState, Frame, ServerToClient } from '../../server/live/events.js';
 import { drawScene, type Pixels } from './scenes.js';
 
@@ -33,6 +35,12 @@ export interface ScriptedServer {
   close(): Promise<void>;
 }
 
+/** What a scripted VQGAN leaves with its picture. */
+interface Drawn {
+  tokens: Tokens;
+  unquantized: Buffer;
+}
+
 interface Script {
   clientFolder: string;
   /** Milliseconds a step takes; 0 is as fast as frames can be encoded. */
@@ -40,6 +48,8 @@ interface Script {
   /** Every how many steps there is a frame. */
   frameEvery?: number;
   device?: DeviceState;
+  /** As on a machine without a VQGAN. */
+  withoutGenerator?: boolean;
   draw?: (job: Job) => Promise<Pixels>;
 }
 
@@ -117,6 +127,12 @@ const models: ModelView[] = [
   },
 ];
 
+const generator: ModelView = {
+  ...{ name: 'vqgan-nano', kind: 'generator' as const, ready: true, hash: '5d0c7be1aa90f2647e1b3c88' },
+  description: 'A VQGAN of 4096 codes, eight pixels a code.',
+  ...{ parameters: 7_600_000, bytes: 7_700_000, inputSize: 256, embed: 16, channels: 0 },
+};
+
 const labelSets: LabelSetView[] = [
   {
     name: 'uc-merced',
@@ -145,13 +161,14 @@ export async function startScriptedServer({
   stepTime = 40,
   frameEvery = 1,
   device,
+  withoutGenerator = false,
   draw = drawScene,
 }: Script): Promise<ScriptedServer> {
   const app = express();
   const http = createServer(app);
   const io = new Server<ClientToServer, ServerToClient>(http, { serveClient: false });
   const jobs = new Map<string, { view: JobView; latest?: Frame }>();
-  const results = new Map<string, { view: ResultView; png: Buffer }>();
+  const results = new Map<string, { view: ResultView; png: Buffer; drawn?: Drawn }>();
   const uploads = new Map<string, Buffer>();
   const queue: string[] = [];
   const asked: Job[] = [];
@@ -223,6 +240,10 @@ export async function startScriptedServer({
     const known = results.get(request.params.id);
     return known ? response.type('png').send(known.png) : refuse(response, 404, 'not_found', 'there is no such picture');
   });
+  app.get('/api/results/:id/unquantized.png', (request, response) => {
+    response.type('png').send(results.get(request.params.id)!.drawn!.unquantized);
+  });
+  app.get('/api/results/:id/tokens', (request, response) => response.json(results.get(request.params.id)!.drawn!.tokens));
   app.post('/api/images', express.raw({ type: () => true, limit: '20mb' }), (request, response) => {
     const id = randomBytes(32).toString('hex');
     uploads.set(id, request.body as Buffer);
@@ -249,7 +270,9 @@ export async function startScriptedServer({
     const top = (i: number) => names.map((label, j) => ({ label, score: nearness(i, j) })).sort((a, b) => b.score - a.score).slice(0, 5); // prettier-ignore
     response.json({ model: 'brivl-nano', images: images.map((id, i) => ({ id, top: top(i) })), notices: [] });
   });
-  app.get('/api/models', (_request, response) => response.json({ models, device: state }));
+  app.get('/api/models', (_request, response) =>
+    response.json({ models: [...models, ...(withoutGenerator ? [] : [generator])], device: state }),
+  );
   app.get('/api/concepts', (request, response) => {
     const text = new URL(request.originalUrl, 'http://here').searchParams.get('text') ?? '';
     if (text.length > 500) return refuse(response, 400, 'invalid_request', 'the text must be at most 500 characters: shorten it');
@@ -337,7 +360,10 @@ export async function startScriptedServer({
       const seconds = (performance.now() - begun) / 1000;
       if (step % frameEvery !== 0 && step !== job.steps && step !== 1) continue;
       const png = step === job.steps;
-      const picture = sharp(mixed(noise, target, share), { raw: { width: target.width, height: target.height, channels: 3 } });
+      const pixels = mixed(noise, target, share);
+      const tokens = job.method === 'vqgan' ? tokensOf(pixels, target) : undefined;
+      const raw = { width: target.width, height: target.height, channels: 3 as const };
+      const picture = sharp(pixels, { raw });
       const data = await (png ? picture.png() : picture.webp({ quality: 84 })).toBuffer();
       one.latest = {
         ...{
@@ -349,13 +375,16 @@ export async function startScriptedServer({
         },
         ...(asks ? { concepts: onTheWay(job.text, share) } : {}),
         ...{ mime: png ? ('image/png' as const) : ('image/webp' as const), data },
+        ...(tokens && { tokens: packed(tokens) }),
       };
       io.to(view.id).emit('frame', one.latest);
-      if (png) finish(view, curve, seconds, data);
+      if (!png) continue;
+      const drawn = tokens && { tokens, unquantized: await sharp(pixels, { raw }).negate().png().toBuffer() };
+      finish(view, curve, seconds, data, drawn);
     }
   }
 
-  function finish(view: JobView, curve: CurvePoint[], seconds: number, png: Buffer): void {
+  function finish(view: JobView, curve: CurvePoint[], seconds: number, png: Buffer, drawn?: Drawn): void {
     const { job } = view;
     const id = `result-${count}-${randomBytes(4).toString('hex')}`;
     const result: ResultView = {
@@ -364,6 +393,7 @@ export async function startScriptedServer({
         jobId: view.id,
         job,
         model: { name: job.model, hash: models[0].hash },
+        generator: drawn ? { name: generator.name, hash: generator.hash } : null,
         device: state.device,
         width: job.width,
         height: job.height,
@@ -376,8 +406,9 @@ export async function startScriptedServer({
       },
       ...{ secondOpinionConcepts: onTheWay(job.text, 0.9), curve, seconds, notices: [], imageId: randomBytes(32).toString('hex') },
       ...{ imageUrl: `/api/results/${id}/image.png`, createdAt: Date.now() },
+      unquantizedUrl: drawn ? `/api/results/${id}/unquantized.png` : null,
     };
-    results.set(id, { view: result, png });
+    results.set(id, { view: result, png, drawn });
     Object.assign(view, { status: 'succeeded', resultId: id, finishedAt: Date.now() });
     io.to(view.id).emit('done', { jobId: view.id, resultId: id });
   }
@@ -413,6 +444,19 @@ function noiseFor({ width, height }: Pixels, seed: number): Float32Array {
         noise[(y * width + x) * 3 + c] = 122 + 9 * wave;
       }
   return noise;
+}
+
+/** Codes of eight pixels a side: their mean colours, in sixteen steps a channel. */
+function tokensOf(pixels: Buffer, { width, height }: Pixels): Tokens {
+  const [rows, columns] = [height / 8, width / 8];
+  const step = (cell: number, channel: number) => {
+    const corner = Math.floor(cell / columns) * 8 * width + (cell % columns) * 8;
+    let sum = 0;
+    for (let at = 0; at < 64; at++) sum += pixels[(corner + (at >> 3) * width + (at & 7)) * 3 + channel];
+    return Math.floor(sum / 64 / 16);
+  };
+  const codes = Array.from({ length: rows * columns }, (_, cell) => 256 * step(cell, 0) + 16 * step(cell, 1) + step(cell, 2));
+  return { rows, columns, codebook: 4096, codes };
 }
 
 /** Coarse things come first: the share of the picture grows from its means to its details. */

@@ -179,6 +179,8 @@ describe('how it is called', () => {
     [['imagine', 'a', 'b', '--out', 'a.png'], /put quotes around it/],
     [['imagine', ' ', '--out', 'a.png'], /^the text is empty/],
     [['imagine', 'a', '--out', 'a.png', '--size', '5000'], /at most 1024/],
+    [['imagine', 'cat | dog:11', '--out', 'a.png'], /^the weight 11 is not from -10 to 10 \(at position 10\): change it/],
+    [['imagine', 'a ^ b ^ c', '--out', 'a.png', '--steps', '2'], /^3 prompts in series do not fit into 2 steps/],
     [['imagine', 'a', '--out', 'a.png', '--steps', 'many'], /^--steps takes a number, not "many"/],
     [['imagine', 'a', '--out', 'a.png', '--neuron', 'LLP-1=x'], /^--neuron takes LLP-k/],
     [['imagine', 'a', '--out', 'a.png', '--init', 'nowhere.png'], /^--init nowhere\.png cannot be read/],
@@ -191,6 +193,11 @@ describe('how it is called', () => {
     [['concepts', 'a', '--top', '0'], /^--top takes/],
     [['concepts', '--image', 'package.json'], /^the image cannot be read/],
     [['imagine', 'a', '--out', 'a.png', '--method', 'vqgan', '--generator', 'nobody'], /^there is no generator nobody: /],
+    [['imagine', 'a', '--out', 'a.png', '--unquantized', 'b.png'], /^--unquantized belongs to --method vqgan/],
+    [
+      ['imagine', 'a', '--out', 'a.png', '--method', 'vqgan', '--unquantized', 'b.jpg'],
+      /^--unquantized takes a file that ends in .png/,
+    ],
     [['imagine', 'a', '--out', 'a.png', '--start', 'codes'], /^start belongs to the method vqgan/],
     [['recipe', 'run', 'nothing'], /^there is no recipe nothing: there is concepts/],
     [['bench', '--runs', '0'], /^--runs takes/],
@@ -214,7 +221,7 @@ describe('how it is called', () => {
   it('explains itself', async () => {
     const help = await inProcess(['help']);
     expect(help.code).toBe(0);
-    const commands = ['imagine', 'concepts', 'embed', 'recipe', 'models', 'bench', 'eval', 'serve'];
+    const commands = ['imagine', 'story', 'zoom', 'concepts', 'embed', 'recipe', 'models', 'bench', 'eval', 'serve'];
     for (const command of commands) {
       expect(help.stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
       const { code, stdout } = await inProcess([command, '--help']);

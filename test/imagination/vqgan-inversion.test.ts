@@ -7,7 +7,7 @@ import { Graph, simplify, sizeOf } from '../../models/graph/index.js';
 import { createRegistry } from '../../models/registry.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import { decodeCheckpoint } from '../../server/imagination/checkpoint.js';
-import { latentMapOf, startOf } from '../../server/imagination/generator.js';
+import { latentMapOf, startOf, unquantized } from '../../server/imagination/generator.js';
 import { specOf, type ImagineInput, type Watcher } from '../../server/imagination/imagine.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, weighted } from '../../server/imagination/objectives.js';
@@ -188,7 +188,7 @@ describe('starts', () => {
     g.output('codes', generator.tokens(g, generator.encode(g, input)).codes);
     const { codes } = await run(simplify(g), { picture });
     const { steps } = await runOf(inversion({ steps: 1 }), { start: picture });
-    expect(steps[0].tokens).toEqual({ width: 18, height: 16, codes: codes.data });
+    expect(steps[0].tokens).toEqual({ rows: 16, columns: 18, codebook: config.codes, codes: codes.data });
     expect(new Set(codes.data).size).toBeGreaterThan(1);
   });
 
@@ -277,7 +277,7 @@ describe('a run', () => {
     // At every second step, and where it is asked about.
     expect(shown).toEqual(means.map((z, step) => (step === 1 || step === 3 ? undefined : nearestCodes(z))));
     expect(steps.map(({ pixels }) => pixels.length > 0)).toEqual([true, false, true, false, true]);
-    expect(result.tokens).toMatchObject({ width: 18, height: 16 });
+    expect(result.tokens).toMatchObject({ rows: 16, columns: 18, codebook: config.codes });
     const { preview } = await sessions
       .runner('by hand', () => drawGraph(canvas, latentMap))
       .then((drawer) => drawer.run({ parameters: latentOf(result.tokens!.codes) }));
@@ -288,6 +288,18 @@ describe('a run', () => {
     const maps = [await startMap(inversion()), ...(await pathOf())];
     const { steps, result } = await runOf(inversion({ average: 0 }));
     expect([...steps.map(({ tokens }) => tokens), result.tokens].map((tokens) => tokens!.codes)).toEqual(maps.map(nearestCodes));
+  });
+
+  it('also draws the finished picture from the map itself; where that is codes it is the same picture', async () => {
+    const last = (await pathOf()).at(-1)!;
+    const { result } = await runOf(inversion({ average: 0 }));
+    const drawer = await sessions.runner('unquantized by hand', () => drawGraph(canvas, unquantized(generator)));
+    const drawn = async (parameters: Float32Array) => digest((await drawer.run({ parameters })).preview as Uint8Array);
+    expect(digest(result.unquantized!)).toBe(await drawn(last));
+    expect(digest(result.unquantized!)).not.toBe(digest(result.pixels));
+    expect(await drawn(latentOf(result.tokens!.codes))).toBe(digest(result.pixels));
+    const { result: canceled } = await runOf(inversion(), {}, { canceled: () => true });
+    expect(canceled.unquantized).toBeUndefined();
   });
 
   it('in batches of views is the run of all views but for rounding', async () => {
@@ -311,7 +323,7 @@ describe('a run', () => {
 
   it('has no tokens by another method', async () => {
     const { steps, result } = await runOf(jobOf({ steps: 1 }));
-    expect('tokens' in steps[0] || 'tokens' in result || 'generator' in result).toBe(false);
+    expect('tokens' in steps[0] || 'tokens' in result || 'generator' in result || 'unquantized' in result).toBe(false);
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import fc from 'fast-check';
 import sharp from 'sharp';
@@ -94,6 +94,12 @@ describe('POST /api/jobs', () => {
     ['a path as a model', { text: 'a', model: '../../etc/passwd' }, /model is "..\/..\/etc\/passwd"/],
     ['an init that is no id', { text: 'a', init: '../x' }, /init is ".*POST \/api\/images/],
     ['an init that nobody uploaded', { text: 'a', init: '0'.repeat(64) }, /upload it/],
+    [
+      'a weight that is none',
+      { text: 'cat|dog:11' },
+      /text is "cat\|dog:11": the weight 11 is not from -10 to 10 \(at position 8\): change it/,
+    ],
+    ['more sets of prompts than steps', { text: 'a^b^c', steps: 2 }, /3 prompts in series do not fit into 2 steps/],
     ['a list', [], /is \[\]/],
     ['a text alone', '"nature"', /is "nature"/],
     ['null', 'null', /null/],
@@ -107,6 +113,16 @@ describe('POST /api/jobs', () => {
     expect(problem.status).toBe(400);
     expect(problem.message).toMatch(sentence);
     expect(await jobsStored()).toBe(before);
+  });
+
+  it('keeps a line of prompts as it was typed, and tells where a mistake in one is', async () => {
+    const text = 'dawn:1:0.5 | mist ^ noon \\^ night';
+    const view = await studio.imagine({ text });
+    expect([view.job.text, (await studio.job(view.id)).job.text]).toEqual([text, text]);
+    expect(await problemOf(await studio.post({ text: 'cat|🏰:11', steps: 0 }))).toMatchObject({
+      status: 400,
+      issues: [{ path: 'text', message: expect.stringContaining('(at position 6)') as string, position: 6 }, { path: 'steps' }],
+    });
   });
 
   it('reads nothing but JSON, and little of it', async () => {
@@ -178,6 +194,69 @@ describe('POST /api/jobs', () => {
       code: 'queue_full',
       message: expect.stringContaining('200') as string,
     });
+  });
+});
+
+describe('POST /api/stories', () => {
+  let studio: TestStudio;
+  beforeAll(async () => {
+    studio = await startStudio();
+    void studio.compute.holdAt(0);
+  });
+  afterAll(() => studio.close());
+  const post = (body: unknown) =>
+    studio.get('/api/stories', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+  const stored = async () => ((await (await studio.get('/api/jobs?limit=100')).json()) as { jobs: JobView[] }).jobs;
+
+  it('queues a job a line, in order, alike in everything but the text', async () => {
+    const response = await post({ lines: ['dawn ', '明月 | stars:0.5'], seed: 7, size: '320x224', negative: 'people' });
+    expect(response.status).toBe(201);
+    const { jobIds } = (await response.json()) as { jobIds: string[] };
+    const jobs = await Promise.all(jobIds.map((id) => studio.job(id)));
+    expect(jobs.map(({ position }) => position)).toEqual([0, 1]);
+    expect(jobs.map(({ job }) => job.text)).toEqual(['dawn', '明月 | stars:0.5']);
+    const asked = { seed: 7, width: 320, height: 224, negative: ['people'] };
+    for (const [i, text] of ['dawn', '明月 | stars:0.5'].entries())
+      expect(jobs[i].job).toEqual((await studio.imagine({ ...asked, text })).job);
+  });
+
+  it.each([
+    ['no lines', {}, /lines is missing: the lines must be a list of texts/],
+    ['an empty list', { lines: [] }, /lines is \[\]: a story has at least one line/],
+    ['too many lines', { lines: Array.from({ length: 65 }, () => 'a') }, /a story has at most 64 lines/],
+    ['a text', { lines: 'a' }, /lines is "a": the lines must be a list of texts/],
+    ['an empty line', { lines: ['a', ' '] }, /lines\.1 is "": the text is empty/],
+    ['a mistake in a line', { lines: ['a', 'cat:11'] }, /lines\.1 is "cat:11": the weight 11 is not .* \(at position 4\)/],
+    ['a text beside the lines', { lines: ['a'], text: 'b' }, /"text" is not a field here/],
+    ['a field that is none', { lines: ['a'], steps: 0 }, /steps is 0: .*at least 1/],
+    [
+      'fields that do not fit together',
+      { lines: ['a', 'b'], tries: 2 },
+      /^tries belongs to the method vqgan: set it, or leave tries out$/,
+    ],
+    ['two sizes', { lines: ['a'], size: 64, width: 64 }, /either size or width/],
+    ['more sets than steps', { lines: ['a', 'a^b'], steps: 1 }, /2 prompts in series do not fit into 1 steps/],
+    ['an unknown model', { lines: ['a'], model: 'dall-e' }, /no model "dall-e"/],
+  ])('answers %s with 400 and a sentence, and stores nothing', async (_name, body, sentence) => {
+    const before = (await stored()).length;
+    const problem = await problemOf(await post(body));
+    expect(problem.status).toBe(400);
+    expect(problem.message).toMatch(sentence);
+    expect(await stored()).toHaveLength(before);
+  });
+
+  it('tells where in which line a mistake is', async () => {
+    expect((await problemOf(await post({ lines: ['a', 'cat:11'] }))).issues).toMatchObject([{ path: 'lines.1', position: 4 }]);
+  });
+
+  it('queues all of the lines or none', async () => {
+    for (let free = queueLimit - (await stored()).length; free > 3; free -= 50)
+      await post({ lines: Array.from({ length: Math.min(50, free - 3) }, () => 'a') });
+    expect(await problemOf(await post({ lines: ['a', 'b', 'c', 'd'] }))).toMatchObject({
+      status: 429,
+      message: expect.stringMatching(/room for 3, not for 4/) as string,
+    });
+    expect((await post({ lines: ['a', 'b', 'c'] })).status).toBe(201);
   });
 });
 
@@ -358,6 +437,72 @@ describe('the API over finished jobs', () => {
     ).content['application/json'].schema;
     expect(Object.keys(properties)).toEqual(expect.arrayContaining(['text', 'size', 'width', 'steps', 'init']));
     expect(required).toEqual(['text']);
+  });
+});
+
+describe('pictures that a VQGAN drew', () => {
+  let studio: TestStudio;
+  let id: string;
+  beforeAll(async () => {
+    studio = await startStudio({ compute: new ScriptedCompute({ models: ['brivl-nano', 'vqgan-nano'] }) });
+    const job = await studio.imagine({ text: 'nature', method: 'vqgan', size: '96x64', steps: 2 });
+    id = (await studio.until(job.id, 'succeeded')).resultId!;
+  });
+  afterAll(() => studio.close());
+  const sizeAndFirst = async (response: Response) => {
+    const { data, info } = await sharp(Buffer.from(await response.arrayBuffer()))
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    return [info.width, info.height, data[0], data[1]];
+  };
+
+  it('tell what drew them, in the result and in the file', async () => {
+    const { generator, imageUrl, job } = await studio.result(id);
+    expect(generator).toEqual({ name: 'vqgan-nano', hash: expect.stringMatching(/^[0-9a-f]{64}$/) as string });
+    const texts = readPngText(Buffer.from(await (await studio.get(imageUrl)).arrayBuffer()));
+    expect(texts.get('parameters')).toContain(
+      `Method: vqgan, Generator: vqgan-nano, Generator hash: ${generator!.hash.slice(0, 10)}`,
+    );
+    expect(JSON.parse(texts.get('reverie')!)).toMatchObject({ job, generator });
+  });
+
+  it('keep their tokens', async () => {
+    const tokens = (await (await studio.get(`/api/results/${id}/tokens`)).json()) as { codes: number[] };
+    expect(tokens).toMatchObject({ rows: 8, columns: 12, codebook: 4096 });
+    expect(tokens.codes).toHaveLength(96);
+    expect(Math.max(...tokens.codes)).toBeGreaterThan(255);
+    const { results } = (await (await studio.get('/api/results')).json()) as { results: object[] };
+    expect('tokens' in results[0]).toBe(false);
+  });
+
+  it('keep the picture before quantization', async () => {
+    const { unquantizedUrl, imageUrl } = await studio.result(id);
+    const [before, after] = await Promise.all([unquantizedUrl!, imageUrl].map(async (url) => sizeAndFirst(await studio.get(url))));
+    expect([before.slice(0, 2), after.slice(0, 2)]).toEqual([
+      [96, 64],
+      [96, 64],
+    ]);
+    expect(before.slice(2)).not.toEqual(after.slice(2));
+  });
+
+  it('lose both with the result', async () => {
+    const { unquantizedUrl } = await studio.result(id);
+    const stored = async () => (await readdir(path.join(studio.dataDir, 'blobs'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).length; // prettier-ignore
+    expect(await stored()).toBe(2);
+    await studio.get(`/api/results/${id}`, { method: 'DELETE' });
+    for (const gone of [unquantizedUrl!, `/api/results/${id}/tokens`]) expect((await studio.get(gone)).status).toBe(404);
+    expect(await stored()).toBe(0);
+  });
+
+  it('are told from the others', async () => {
+    const job = await studio.imagine({ text: 'nature', size: 64, steps: 1 });
+    const { resultId } = await studio.until(job.id, 'succeeded');
+    expect(await studio.result(resultId!)).toMatchObject({ generator: null, unquantizedUrl: null });
+    for (const route of ['tokens', 'unquantized.png'])
+      expect(await problemOf(await studio.get(`/api/results/${resultId}/${route}`))).toMatchObject({
+        status: 404,
+        message: expect.stringContaining('its method is feavis') as string,
+      });
   });
 });
 

@@ -1,6 +1,8 @@
 import { io } from 'socket.io-client';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { Tokens } from '../../server/imagination/generator.js';
 import type { Answer, DeviceState, QueueState } from '../../server/live/events.js';
+import { ScriptedCompute } from './scripted-compute.js';
 import { rawRequest, startStudio, type TestStudio } from './studio.js';
 
 let studio: TestStudio;
@@ -41,6 +43,25 @@ describe('watching a job', () => {
       expect(view).toMatchObject({ id: job.id, status: 'running', step: 60, textConcepts: [{ word: '时间 0' }, {}, {}] });
       if (frame?.step === 60) break;
     }
+  });
+
+  it('gets the tokens with the frames of a VQGAN, and with no others', async () => {
+    studio = await startStudio({ compute: new ScriptedCompute({ models: ['brivl-nano', 'vqgan-nano'] }) });
+    const reached = studio.compute.holdAt(0);
+    const job = await studio.imagine({ text: 'nature', method: 'vqgan', size: '96x64', steps: 6 });
+    const other = await studio.imagine({ text: 'nature', size: 64, steps: 2 });
+    await reached;
+    const [watched, without] = [await studio.watch(job.id), await studio.watch(other.id)];
+    studio.compute.letGo();
+    await Promise.all([watched.ended, without.ended]);
+    const { codes } = (await (await studio.get(`/api/results/${watched.done[0].resultId}/tokens`)).json()) as Tokens;
+    for (const { tokens } of watched.frames) expect(tokens).toMatchObject({ rows: 8, columns: 12, codebook: 4096 });
+    const sent = Buffer.from(watched.frames.at(-1)!.tokens!.codes);
+    expect(codes.map((_, i) => sent.readUInt16LE(2 * i))).toEqual(codes);
+    expect(without.frames.some((frame) => 'tokens' in frame)).toBe(false);
+    // Who comes later gets them with the stored picture.
+    const late = (await studio.watch(job.id)).snapshots[0].frame!;
+    expect(Buffer.from(late.tokens!.codes).equals(sent)).toBe(true);
   });
 
   it('gives who joins after the end the stored PNG', async () => {

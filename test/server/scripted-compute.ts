@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto';
 import { BadRequest, ComputeCrash } from '../../server/compute/protocol.js';
+import type { Tokens } from '../../server/imagination/generator.js';
+import type { Job } from '../../server/jobs/job.js';
 import type { Compute, ImagineAnswer, ImagineAsk, ModelView, Progress, Requests } from '../../server/compute/protocol.js';
 
 const model = (name: string): ModelView => ({
   name,
-  kind: 'encoder',
-  description: 'a scripted encoder',
+  kind: name.startsWith('vqgan') ? 'generator' : 'encoder',
+  description: 'a scripted model',
   hash: createHash('sha256').update(name).digest('hex'),
   parameters: 1,
   bytes: 4,
@@ -152,6 +154,7 @@ export class ScriptedCompute implements Compute {
         pixels: paint(state, job.width, job.height),
         width: job.width,
         height: job.height,
+        ...(job.method === 'vqgan' && { tokens: tokensOf(state, job) }),
       });
       if (step % every === 0) keep();
     }
@@ -171,6 +174,11 @@ export class ScriptedCompute implements Compute {
       device: 'scripted',
       modelHash: model(job.model).hash,
       notices: [],
+      ...(job.method === 'vqgan' && {
+        tokens: tokensOf(state, job),
+        generator: { name: job.generator!, hash: model(job.generator!).hash },
+        unquantized: paint(hash(state), job.width, job.height),
+      }),
     };
   }
 
@@ -186,6 +194,14 @@ export class ScriptedCompute implements Compute {
 
 const hash = (data: string | Uint8Array) => createHash('sha256').update(data).digest('hex');
 const cosAt = (step: number, steps: number) => (0.9 * step) / steps;
+
+/** Codes of the state's bytes, beyond a byte's range. */
+const tokensOf = (state: string, { width, height }: Job): Tokens => ({
+  rows: height / 8,
+  columns: width / 8,
+  codebook: 4096,
+  codes: Array.from({ length: (height * width) / 64 }, (_, i) => 16 * Buffer.from(state, 'hex')[i % 31] + (i % 16)),
+});
 
 /** Stripes of the state's bytes: cheap, and different for every state. */
 function paint(state: string, width: number, height: number): Uint8Array {

@@ -1,13 +1,17 @@
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { sql } from 'drizzle-orm';
+import Libsql from 'libsql';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { job } from '../../server/jobs/job.js';
 import { checkpointOf, dropCheckpoint, findJob, insertJob, keepCheckpoint, queuedIds, updateJob } from '../../server/store/jobs.js';
-import { keepImage } from '../../server/store/results.js';
+import { repositoryRoot } from '../../server/root.js';
+import { findResult, keepImage, listResults, resultView } from '../../server/store/results.js';
 import { jobs } from '../../server/store/schema.js';
 import { openStore, type Store } from '../../server/store/store.js';
 import { temporaryFolder } from './studio.js';
+
+const migrations = path.join(repositoryRoot, 'server/store/migrations');
 
 let folder: string;
 let store: Store;
@@ -35,6 +39,37 @@ describe('the store', () => {
     nature('a');
     await reopen();
     expect(findJob(store, 'a')).toMatchObject({ status: 'queued', job: { text: 'nature', steps: 120 } });
+  });
+
+  it('takes over the rows of a database from before there were tokens', async () => {
+    const older = await temporaryFolder();
+    const client = new Libsql(path.join(older, 'reverie.db'));
+    const first = await readFile(path.join(migrations, '0000_first.sql'), 'utf8');
+    for (const statement of first.split('--> statement-breakpoint')) client.exec(statement);
+    const { entries } = JSON.parse(await readFile(path.join(migrations, 'meta/_journal.json'), 'utf8')) as {
+      entries: { when: number }[];
+    };
+    client.exec('create table __drizzle_migrations (id integer primary key, hash text not null, created_at numeric)');
+    client.prepare('insert into __drizzle_migrations (hash, created_at) values (?, ?)').run('first', entries[0].when);
+    const text = JSON.stringify(job.parse({ text: 'nature' }));
+    client.prepare("insert into blobs values ('a', 'image/png', 1, 1)").run();
+    client.prepare("insert into jobs (id, status, position, job, created_at) values ('j', 'succeeded', 1, ?, 1)").run(text);
+    client
+      .prepare(
+        `insert into results (id, job_id, job, model_name, model_hash, device, width, height, cos, text_concepts, picture_concepts,
+          second_opinion_concepts, curve, seconds, notices, image, created_at)
+          values ('r', 'j', ?, 'brivl-nano', 'h', 'cpu', 224, 224, .5, '[]', '[]', '[]', '[]', 1, '[]', 'a', 1)`,
+      )
+      .run(text);
+    client.close();
+
+    const opened = await openStore(older);
+    const [row] = listResults(opened, { limit: 5 });
+    expect(resultView(row)).toMatchObject({ id: 'r', job: { text: 'nature' }, cos: 0.5, generator: null, unquantizedUrl: null });
+    expect(findResult(opened, 'r')).toMatchObject({ tokens: null, image: 'a' });
+    expect(findJob(opened, 'j')).toMatchObject({ resultId: 'r', status: 'succeeded' });
+    await opened.close();
+    await rm(older, { recursive: true });
   });
 
   it('says which folder it cannot use', async () => {
@@ -86,6 +121,18 @@ describe('files', () => {
     ).rejects.toThrow('no');
     await reopen();
     expect(await files()).toBe(0);
+  });
+
+  it('that one row refers to are kept together or not at all', async () => {
+    const both = [Buffer.from('before'), Buffer.from('after')];
+    await expect(
+      store.blobs.putAll(both, 'image/png', () => {
+        throw new Error('no');
+      }),
+    ).rejects.toThrow('no');
+    expect(store.db.all(sql`select id from blobs`)).toEqual([]);
+    const ids = await store.blobs.putAll(both, 'image/png', (ids) => ids);
+    expect(await Promise.all(ids.map(async (id) => String(await store.blobs.read(id))))).toEqual(['before', 'after']);
   });
 
   it('left by a crash are swept at the start, the others kept', async () => {
