@@ -43,7 +43,7 @@ const textTower = head.extend({
   fixedLength: z.boolean().default(false),
   pooledNorm: z.boolean(),
   /** Leans what a text says towards the concepts that it recalls: see `recalled` in towers.ts. */
-  recall: z.object({ sharpness: z.number().positive() }).optional(),
+  recall: z.object({ sharpness: z.number().positive(), share: z.number().min(0).max(1) }).optional(),
 });
 
 /** config.json of a BriVL folder: the architecture as numbers; the weights lie beside it. */

@@ -126,7 +126,8 @@ export function openBrivl(folder: string): BrivlModel {
       const g = new Graph();
       const tokens = g.input('words', [1, length, config.text.backbone.hidden]);
       const mask = g.input('mask', [1, length]);
-      g.output('embedding', textTower(g, tokens, mask, towerText, config.text));
+      const prototypes = g.floats(joint, [entries.length, config.image.embed], 'concepts');
+      g.output('embedding', textTower(g, tokens, mask, towerText, config.text, prototypes));
       return simplify(g);
     },
   };

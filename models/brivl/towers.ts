@@ -78,9 +78,10 @@ function fullyConnected(g: Graph, x: Value, weights: Weights, name: string, kind
  * @param words [N, T, H], rows of the word table.
  * @param mask [N, T], 1 for a token and 0 for padding.
  * @param weights from `textencoder.` on.
+ * @param concepts prototypes to recall, [K, E], L2-normalised; asked for when the tower recalls.
  * @returns [N, E], L2-normalised
  */
-export function textTower(g: Graph, words: Value, mask: Value, weights: Weights, config: TextTowerConfig): Value {
+export function textTower(g: Graph, words: Value, mask: Value, weights: Weights, config: TextTowerConfig, concepts?: Value): Value {
   const [n, t] = mask.shape;
   const hide = g.scale(g.sub(mask, g.scalar(1)), 1e9);
   const bias = g.reshape(hide, [n, 1, 1, t]);
@@ -95,7 +96,11 @@ export function textTower(g: Graph, words: Value, mask: Value, weights: Weights,
   const mean = g.div(g.reduceSum(g.mul(attended, column), [1]), g.reduceSum(column, [1]));
   const pooled = config.pooledNorm ? normalize(g, mean) : mean;
   const said = normalize(g, fullyConnected(g, pooled, learnable, 'textFC', config.fc));
-  return config.recall ? normalize(g, g.add(said, recalled(g, said, learnable, config.recall.sharpness))) : said;
+  if (!config.recall) return said;
+  if (!concepts) throw new Error('a text tower that recalls needs its concepts');
+  const { share, sharpness } = config.recall;
+  const mixture = recalled(g, said, concepts, learnable, sharpness);
+  return normalize(g, g.add(g.scale(said, 1 - share), g.scale(mixture, share)));
 }
 
 /**
@@ -103,10 +108,11 @@ export function textTower(g: Graph, words: Value, mask: Value, weights: Weights,
  * al. 2021). It lies where pictures do; what a linear map says of a text does not.
  *
  * @param said [N, E], L2-normalised
- * @param weights with `recall.weight` [K, E], L2-normalised rows
+ * @param concepts [K, E], L2-normalised rows
+ * @param weights with `recall.weight` [E, E]: makes the values of the attention from its keys. Neighbours share most of what they are, so a sum
+ * of the prototypes themselves would call up all that is like them.
  */
-function recalled(g: Graph, said: Value, weights: Weights, sharpness: number): Value {
-  const concepts = weights.constant(g, 'recall.weight');
+function recalled(g: Graph, said: Value, concepts: Value, weights: Weights, sharpness: number): Value {
   const shares = g.op('Softmax', [g.scale(g.matMul(said, g.transpose(concepts, [1, 0])), sharpness)], { axis: 1 });
-  return normalize(g, g.matMul(shares, concepts));
+  return normalize(g, g.matMul(g.matMul(shares, concepts), weights.constant(g, 'recall.weight')));
 }

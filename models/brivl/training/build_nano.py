@@ -39,8 +39,9 @@ TYPES = "embeddings.token_type_embeddings.weight"
 
 BACKBONE, SECOND = "efficientnet-lite0", "efficientnet-lite2"
 
-# Of the softmax over concepts that a text recalls; by measurement, README.md.
-SHARPNESS = 25.0
+# Of the softmax over concepts that a text recalls, the part that they have in its embedding, and how little their sum is set apart from
+# what they share; by measurement, README.md.
+SHARPNESS, SHARE, RIDGE = 25.0, 0.5, 0.5
 
 # Eight bits where they cost least: four fifths of a backbone's weights. Depthwise kernels and early layers stay F16
 # (measurements in README.md).
@@ -156,7 +157,7 @@ def build_text_side() -> TextBackbone:
         text.add(f"textencoder.backbone.bert.{name}", table, "f16" if name == POSITIONS else "f32")
     text.add("textencoder.learnable.textFC.fc1.weight", weight)
     text.add("textencoder.learnable.textFC.fc1.bias", bias, "f32")
-    text.add("textencoder.learnable.recall.weight", read_weights(NANO / "concepts.safetensors")["joint"])
+    text.add("textencoder.learnable.recall.weight", recall_values(read_weights(NANO / "concepts.safetensors")["joint"]))
     text.write(NANO / "text.safetensors")
     return backbone
 
@@ -183,13 +184,20 @@ def text_embeddings(texts: list[str]) -> torch.Tensor:
     backbone, stored = stored_backbone()
     learnable = "textencoder.learnable"
     said = F.linear(torch.from_numpy(backbone.embed(texts)), stored[f"{learnable}.textFC.fc1.weight"], stored[f"{learnable}.textFC.fc1.bias"])
-    return recall(F.normalize(said, dim=-1), stored[f"{learnable}.recall.weight"])
+    concepts = read_weights(NANO / "concepts.safetensors")["joint"]
+    return recall(F.normalize(said, dim=-1), concepts, stored[f"{learnable}.recall.weight"])
 
 
-def recall(said: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
+def recall_values(concepts: torch.Tensor) -> torch.Tensor:
+    """(C^T C + RIDGE)^-1, [384, 384]: what turns a sum of prototypes into the embedding whose cosines come nearest to the sum's shares."""
+    inverse = torch.linalg.inv(concepts.double().T @ concepts.double() + RIDGE * torch.eye(concepts.shape[1], dtype=torch.double))
+    return inverse.float()
+
+
+def recall(said: torch.Tensor, concepts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Embeddings leaned towards the mixture of concepts that they call up (`recalled` in towers.ts): [n, 384], L2-normalised."""
-    mixture = F.normalize((said @ concepts.T * SHARPNESS).softmax(dim=1) @ concepts, dim=-1)
-    return F.normalize(said + mixture, dim=-1)
+    mixture = F.normalize((said @ concepts.T * SHARPNESS).softmax(dim=1) @ concepts @ values, dim=-1)
+    return F.normalize((1 - SHARE) * said + SHARE * mixture, dim=-1)
 
 
 def evaluate() -> None:
@@ -250,7 +258,7 @@ def configuration(vocabulary: int) -> dict:
             "maxLength": MAX_TOKENS,
             "paddingMask": True,
             "pooledNorm": True,
-            "recall": {"sharpness": SHARPNESS},
+            "recall": {"sharpness": SHARPNESS, "share": SHARE},
         } | identity,
         "concepts": {"names": "concepts.json", "weights": "concepts.safetensors", "count": len(concepts()), "classes": len(classes())},
         "second": backbone(SECOND) | {"weights": "second.safetensors", "pooling": "mean", "classes": 1000} | identity,

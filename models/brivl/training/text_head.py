@@ -29,7 +29,7 @@ MOST_CLASSES = 80
 
 WEIGHT = {"nouns": 0.15, "names": 1.0, "templates": 0.3, "captions": 0.3, "corpus": 2.0}
 MIXTURE_WEIGHT, LANGUAGE_WEIGHT = 2.0, 0.5
-EPOCHS, BATCH, RATE, DECAY, NOISE = 14, 512, 1e-3, 1e-3, 0.02
+EPOCHS, BATCH, RATE, DECAY, NOISE = 30, 512, 1e-3, 1e-3, 0.02
 PAIRS, TEMPERATURE = 512, 40.0
 
 # The corpus was written with the 1000 classes in mind: that a text does not name a concept of pictures counts against that concept this much
