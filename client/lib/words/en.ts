@@ -262,14 +262,19 @@ const en = {
     rows: [
       ['Image network', 'EfficientNet-B7, 600 px', 'EfficientNet-Lite0, 224 px'],
       ['Last map (LLP)', '2560 channels', '1280 channels'],
-      ['Attention over patches', '4 layers', 'none: a plain mean measured as well'],
+      ['Attention over patches', '4 layers', 'none: a plain mean measured better'],
       ['Attention over words', '4 layers', 'none: a layer measured no better'],
       ['Text network', 'RoBERTa-large, Chinese', 'multilingual e5-small, pruned to Chinese and English'],
+      [
+        'Text embedding',
+        'what the text network says',
+        'half of it recalled: the mixture of known concepts that the text comes nearest to',
+      ],
       ['Joint space', '2560 dimensions', '384 dimensions'],
       [
         'Learned from',
         '650 million pictures with texts',
-        '1000 ImageNet classes, 172 concepts from pictures, and 11,500 texts that this project wrote',
+        '1000 ImageNet classes, 172 concepts from pictures, and 15,600 texts that this project wrote',
       ],
     ],
   },
