@@ -141,7 +141,6 @@ function within(
   name: string,
   { usual, min, max, whole = false }: { usual: number; min: number; max: number; whole?: boolean },
 ): number {
-  // prettier-ignore
   const value = numberOf(values, name) ?? usual;
   if (value < min || value > max || (whole && !Number.isInteger(value)))
     throw new UsageError(`--${name} takes a ${whole ? 'whole number' : 'number'} from ${min} to ${max}, not ${value}`);

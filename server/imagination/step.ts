@@ -28,8 +28,8 @@ export interface StepSpec {
  * One step of imagination as one graph: draw the picture, cut views, look, measure, differentiate, move.
  *
  * Inputs: `parameters`, `slot0`..., `rows`, `columns`, `noise`, `brightness` (views.ts), `texts` [K, E], `weights` [K],
- * `stops` [K] if some stop (objectives.ts), `neurons` [C] if asked for, `anchorWeight` (and `start`, of the parameters' shape) if there is an anchor, and the optimizer's scalars
- * `scalar0`....
+ * `stops` [K] if some stop (objectives.ts), `neurons` [C] if asked for, `anchorWeight` (and `start`, of the parameters' shape) if there is
+ * an anchor, and the optimizer's scalars `scalar0`....
  * Outputs: `parameters'`, `slot0'`..., `loss`, `cos` (mean over views, first text), `preview` [H, W, 3] uint8: the picture before the move,
  * and `codes` [h, w] int32 if it has tokens.
  *

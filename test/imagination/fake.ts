@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brivlConfig } from '../../models/brivl/config.js';
 import type { BrivlModel, Eye } from '../../models/brivl/model.js';
@@ -186,6 +187,24 @@ export async function recordRun(sessions: Sessions, input: ImagineInput, watcher
     ...watcher,
   });
   return { result, steps, saved };
+}
+
+/** The fake model beside a random VQGAN, in a folder that `release` removes: runs of either method. */
+export function drawingByTokens() {
+  const folder = mkdtempSync(join(tmpdir(), 'reverie-vqgan-'));
+  const generator = randomGenerator(folder);
+  const sessions = sessionsInMemory();
+  return {
+    generator,
+    sessions,
+    runOf: (job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> =>
+      recordRun(sessions, { job, model: fake, generator, ...input }, watcher),
+    async release() {
+      await sessions.release();
+      generator.close();
+      rmSync(folder, { recursive: true });
+    },
+  };
 }
 
 /** Pictures are compared by digest: a difference between two of them is nothing to print. */

@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { ImageTower } from '../../models/brivl/towers.js';
@@ -9,21 +6,12 @@ import { differentiate, Graph, simplify } from '../../models/graph/index.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, unstopped, weighted, type ObjectiveName } from '../../server/imagination/objectives.js';
 import { setsOf, stopOf } from '../../server/imagination/texts.js';
-import type { Job } from '../../server/jobs/job.js';
 import { randomStream, relativeError, run } from '../graph/session.js';
-import { digest, fake, jobOf, randomGenerator, recordRun, sessionsInMemory, type Told } from './fake.js';
+import { digest, drawingByTokens, fake, jobOf, type Told } from './fake.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'reverie-texts-'));
-const generator = randomGenerator(folder);
-const sessions = sessionsInMemory();
-afterAll(async () => {
-  await sessions.release();
-  generator.close();
-  rmSync(folder, { recursive: true });
-});
+const { sessions, runOf, release } = drawingByTokens();
+afterAll(release);
 
-const runOf = (job: Job, input: { checkpoint?: Uint8Array } = {}): Promise<Told> =>
-  recordRun(sessions, { job, model: fake, generator, ...input });
 const framesOf = ({ steps }: Told) => steps.map(({ pixels }) => digest(pixels));
 const bytesOf = (told: Told) => ({
   picture: digest(told.result.pixels),
@@ -195,14 +183,14 @@ describe('prompts in series', () => {
     const { embedding: seen } = await lookAt(sessions, fake.hash, fake.eye, story.result.pixels, story.result);
     expect(story.result.cos).toBe(cosine(seen, (await embedText(sessions, fake, 'dream')).embedding));
     const told: string[][] = [];
-    await recordRun(
-      sessions,
-      { job: jobOf({ text: 'nature ^ dream', steps: 2 }), model: fake },
+    await runOf(
+      jobOf({ text: 'nature ^ dream', steps: 2 }),
+      {},
       { begun: ({ textConcepts }) => told.push(textConcepts.map(({ wnid }) => wnid)) },
     );
-    await recordRun(
-      sessions,
-      { job: jobOf({ text: 'dream', steps: 2 }), model: fake },
+    await runOf(
+      jobOf({ text: 'dream', steps: 2 }),
+      {},
       { begun: ({ textConcepts }) => told.push(textConcepts.map(({ wnid }) => wnid)) },
     );
     expect(told[0]).toEqual(told[1]);

@@ -8,7 +8,7 @@ import { createRegistry } from '../../models/registry.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import { decodeCheckpoint } from '../../server/imagination/checkpoint.js';
 import { latentMapOf, startOf, unquantized } from '../../server/imagination/generator.js';
-import { specOf, type ImagineInput, type Watcher } from '../../server/imagination/imagine.js';
+import { specOf, type ImagineInput } from '../../server/imagination/imagine.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, weighted } from '../../server/imagination/objectives.js';
 import { meanOf, remember, stretchOf } from '../../server/imagination/optimizers.js';
@@ -17,16 +17,10 @@ import { drawGraph, stepGraph } from '../../server/imagination/step.js';
 import { cutViews, viewInputs, viewPlans, ViewSampler, viewsOfRun } from '../../server/imagination/views.js';
 import { job as jobSchema, jobRequest, storedJob, type Job } from '../../server/jobs/job.js';
 import { randomStream, relativeError, run } from '../graph/session.js';
-import { digest, fake, jobOf, randomGenerator, recordRun, sessionsInMemory, type Told } from './fake.js';
+import { digest, drawingByTokens, fake, jobOf, randomGenerator } from './fake.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'reverie-inversion-'));
-const generator = randomGenerator(folder);
-const sessions = sessionsInMemory();
-afterAll(async () => {
-  await sessions.release();
-  generator.close();
-  rmSync(folder, { recursive: true });
-});
+const { generator, sessions, runOf, release } = drawingByTokens();
+afterAll(release);
 
 const canvas = { width: 72, height: 64 };
 const latentMap = latentMapOf(generator);
@@ -36,9 +30,6 @@ const { config, codebook, channelRange } = generator;
 const positions = size / config.embedDim;
 
 const inversion = (fields: Record<string, unknown> = {}): Job => jobOf({ method: 'vqgan', ...canvas, steps: 5, ...fields });
-
-const runOf = (job: Job, input: Partial<ImagineInput> = {}, watcher: Watcher = {}): Promise<Told> =>
-  recordRun(sessions, { job, model: fake, generator, ...input }, watcher);
 
 /** The latent maps after each move of a run that shows no mean. */
 async function pathOf(fields: Record<string, unknown> = {}, input: Partial<ImagineInput> = {}): Promise<Float32Array[]> {
