@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openBrivl, type BrivlModel } from './brivl/model.js';
+import { openBrivl, type BrivlModel, type ImageModel } from './brivl/model.js';
 import { openVqgan, type VqganModel } from './vqgan/model.js';
 
 export const defaultModel = 'brivl-nano';
@@ -12,6 +12,10 @@ export interface Registry {
   names(): string[];
   /** Opened at the first call and kept. Throws a sentence with the known names when there is no such encoder. */
   open(name: string): BrivlModel;
+  /** All that can be explored: the encoders, and networks that only see pictures. */
+  eyes(): string[];
+  /** As `open`. */
+  openEye(name: string): ImageModel;
   /** VQGANs: what draws pictures from tokens. There may be none. */
   generators(): string[];
   /** As `open`. */
@@ -55,6 +59,8 @@ export function createRegistry(root: string, imported?: string): Registry {
   return {
     names: () => [...foldersOf('encoder').keys()],
     open: encoders,
+    eyes: () => [...foldersOf('encoder').keys()],
+    openEye: encoders,
     generators: () => [...foldersOf('generator').keys()],
     openGenerator: generators,
   };

@@ -1,6 +1,7 @@
 import type { Graph, Tensor, Value } from '../graph/index.js';
 import { windowOf } from '../graph/ops/convolution.js';
 import { scoped, type Weights } from '../weights/weights.js';
+import type { Layer } from './units.js';
 
 /** One stage of blocks: (repeats, kernel, stride of the first, expansion, output channels), before scaling. */
 type Stage = readonly [repeats: number, kernel: number, stride: number, expand: number, out: number];
@@ -85,17 +86,37 @@ const batchNormEpsilon = 1e-3;
  *
  * @param x [N, 3, H, W], already normalised.
  * @param weights timm's names; a convolution with a `.bias` has its BatchNorm folded in, one without is folded here.
- * @returns [N, head channels, ceil(H/32), ceil(W/32)]
+ * @returns the map of every layer by its name, in the order of the network, each [N, channels, h, w]; the last is the LLP,
+ * [N, head channels, ceil(H/32), ceil(W/32)]
  */
-export function efficientNet(g: Graph, x: Value, weights: Weights, layout: EfficientNetLayout): Value {
+export function efficientNet(g: Graph, x: Value, weights: Weights, layout: EfficientNetLayout): Map<string, Value> {
   const { blocks, lite } = layout;
-  const stem = activate(g, convolution(g, x, folded(weights, 'conv_stem', 'bn1'), { stride: 2 }), lite);
-  const body = blocks.reduce(
-    (v, block) => g.within(block.name, () => mobileBlock(g, v, scoped(weights, `${block.name}.`), block, lite)),
-    stem,
-  );
-  return activate(g, convolution(g, body, folded(weights, 'conv_head', 'bn2')), lite);
+  let last = activate(g, convolution(g, x, folded(weights, 'conv_stem', 'bn1'), { stride: 2 }), lite);
+  const maps = new Map([['stem', last]]);
+  for (const block of blocks) {
+    last = g.within(block.name, () => mobileBlock(g, last, scoped(weights, `${block.name}.`), block, lite));
+    maps.set(layerOf(block), last);
+  }
+  return maps.set(llpLayer, activate(g, convolution(g, last, folded(weights, 'conv_head', 'bn2')), lite));
 }
+
+/** "Last layer before pooling", the paper's name of the layer whose channels it calls neurons. */
+export const llpLayer = 'LLP';
+
+/** `blocks.6.1` is block7.2: stages and their blocks count from 1, as in the paper's table. */
+const layerOf = ({ name }: Block): string =>
+  `block${name
+    .split('.')
+    .slice(1)
+    .map((n) => Number(n) + 1)
+    .join('.')}`;
+
+/** The layers that `efficientNet` has, in its order, with their numbers of channels. */
+export const layersOf = ({ stem, head, blocks }: EfficientNetLayout): Layer[] => [
+  { name: 'stem', channels: stem },
+  ...blocks.map((block) => ({ name: layerOf(block), channels: block.out })),
+  { name: llpLayer, channels: head },
+];
 
 const activate = (g: Graph, v: Value, lite: boolean): Value =>
   lite ? g.op('Clip', [v, g.scalar(0), g.scalar(6)]) : g.mul(v, g.op('Sigmoid', [v]));

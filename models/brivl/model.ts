@@ -6,7 +6,8 @@ import { digestOf } from '../weights/digest.js';
 import { openWeights, scoped, type Weights } from '../weights/weights.js';
 import { brivlConfig, type BrivlConfig, type ImageTowerConfig } from './config.js';
 import { createTokenizer, type TokenizedText } from './tokenizer.js';
-import { imageTower, textTower, type ImageTower } from './towers.js';
+import { imageLayers, imageTower, textTower, type ImageTower } from './towers.js';
+import type { Layer } from './units.js';
 
 /** An image tower ready to be put into graphs. */
 export interface Eye {
@@ -14,6 +15,8 @@ export interface Eye {
   size: number;
   /** Channels of its last map: the LLP neurons. */
   channels: number;
+  /** All layers with units, LLP among them: those of `ImageTower.layers`. */
+  layers: readonly Layer[];
   embed: number;
   /** @param pictures [N, 3, size, size] in [0, 1] */
   look(g: Graph, pictures: Value): ImageTower;
@@ -49,15 +52,20 @@ export interface ChannelQuantiles {
   values: Float32Array;
 }
 
-export interface BrivlModel {
+/** What can be explored: an eye, and words for what it sees where it has any. */
+export interface ImageModel {
   name: string;
   /** SHA-256 over config and weights, 16 hexadecimal digits. */
   hash: string;
   bytes: number;
   parameters: number;
   description: string;
-  config: BrivlConfig;
   eye: Eye;
+  concepts: ConceptSpace | null;
+}
+
+export interface BrivlModel extends ImageModel {
+  config: BrivlConfig;
   concepts: ConceptSpace;
   second: SecondOpinion | null;
   /** Standard deviation of each LLP channel over the photographs: the unit of neuron weights. */
@@ -140,6 +148,7 @@ function eyeOf(weights: Weights, config: ImageTowerConfig): Eye {
   return {
     size: config.size,
     channels: config.feature,
+    layers: imageLayers(config),
     embed: config.embed,
     look: (g, pictures) => imageTower(g, pictures, weights, config),
   };

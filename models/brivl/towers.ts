@@ -1,14 +1,17 @@
 import type { Graph, Value } from '../graph/index.js';
 import { scoped, type Weights } from '../weights/weights.js';
 import type { ImageTowerConfig, TextTowerConfig } from './config.js';
-import { efficientNet, efficientNets, layoutOf } from './efficientnet.js';
+import { efficientNet, efficientNets, layersOf, layoutOf, llpLayer } from './efficientnet.js';
 import { multiScalePatches } from './mspp.js';
 import { bert, encoderLayer, linear, normalize } from './transformer.js';
+import type { Layer } from './units.js';
 
 /** What an image tower sees, from the map to the joint space. */
 export interface ImageTower {
   /** The last map before pooling, [N, C, h, w]: its channels are the LLP neurons. */
   llp: Value;
+  /** Every layer with units, by its name (units.ts), LLP among them: a map [N, C, h, w], or tokens [N, T, C] of an attention layer. */
+  layers: ReadonlyMap<string, Value>;
   /** Before the L2 norm, [N, E]: its length says how sure the tower is. */
   projected: Value;
   /** [N, E], L2-normalised. */
@@ -30,7 +33,8 @@ export function imageTower(
   const { mean, std } = config.input;
   const perChannel = (values: number[]) => g.floats(values, [1, 3, 1, 1]);
   const normal = g.add(g.mul(pictures, perChannel(std.map((s) => 1 / s))), perChannel(mean.map((m, i) => -m / std[i])));
-  const llp = g.within('image', () => efficientNet(g, normal, scoped(weights, 'backbone.'), layout));
+  const layers = g.within('image', () => efficientNet(g, normal, scoped(weights, 'backbone.'), layout));
+  const llp = layers.get(llpLayer)!;
   const learnable = scoped(weights, 'learnable.');
   const pooled = g.within('image/head', () => {
     if (config.pooling === 'mean') return g.reduceMean(llp, [2, 3]);
@@ -43,11 +47,21 @@ export function imageTower(
       scoped(learnable, 'imgAtt.'),
       config.attention,
       null,
+      (i, tokens) => layers.set(attentionLayer(i), tokens),
     );
     return g.reduceMean(attended, [1]);
   });
   const projected = fullyConnected(g, pooled, learnable, 'imgFC', config.fc);
-  return { llp, projected, embedding: normalize(g, projected) };
+  return { llp, layers, projected, embedding: normalize(g, projected) };
+}
+
+const attentionLayer = (index: number) => `attention${index + 1}`;
+
+/** The layers that an image tower has, in its order. */
+export function imageLayers(config: ImageTowerConfig, layout = layoutOf(efficientNets[config.backbone])): Layer[] {
+  const channels = config.mspp?.conv ? config.embed : config.feature;
+  const attended = config.pooling === 'mean' ? 0 : config.attention.layers;
+  return [...layersOf(layout), ...Array.from({ length: attended }, (_, i) => ({ name: attentionLayer(i), channels }))];
 }
 
 /** A 1x1 convolution over tokens: its kernel [O, I, 1, 1] is a matrix. */
@@ -63,9 +77,13 @@ function attentionLayers(
   weights: Weights,
   attention: { layers: number; heads: number },
   bias: Value | null,
+  each?: (index: number, tokens: Value) => void,
 ): Value {
   let y = x;
-  for (let i = 0; i < attention.layers; i++) y = encoderLayer(g, y, scoped(weights, `layers.${i}.`), attention.heads, bias);
+  for (let i = 0; i < attention.layers; i++) {
+    y = encoderLayer(g, y, scoped(weights, `layers.${i}.`), attention.heads, bias);
+    each?.(i, y);
+  }
   return y;
 }
 

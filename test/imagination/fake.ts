@@ -34,15 +34,29 @@ function look(g: Graph, pictures: Value, seed: number): ImageTower {
     ]);
   };
   const features = (x: Value) => conv(conv(x, 8, 1), channels, 2);
-  const llp = features(g.sub(pictures, g.scalar(0.5)));
+  const stem = conv(g.sub(pictures, g.scalar(0.5)), 8, 1);
+  const llp = conv(stem, channels, 2);
   // About what grey looks like, so that small differences of pictures are large ones of direction.
   const grey = g.reduceMean(features(g.floats(new Float32Array(3 * size * size), [1, 3, size, size])), [2, 3]);
   const pooled = g.sub(g.reduceMean(llp, [2, 3]), grey);
   const projected = g.scale(g.matMul(pooled, g.floats(draw(channels * embed, 1, seed + 3), [channels, embed])), 10);
-  return { llp, projected, embedding: normalize(g, projected) };
+  const layers = new Map([
+    ['stem', stem],
+    ['LLP', llp],
+  ]);
+  return { llp, layers, projected, embedding: normalize(g, projected) };
 }
 
-export const eyeOf = (seed: number): Eye => ({ size, channels, embed, look: (g, pictures) => look(g, pictures, seed) });
+export const eyeOf = (seed: number): Eye => ({
+  size,
+  channels,
+  embed,
+  layers: [
+    { name: 'stem', channels: 8 },
+    { name: 'LLP', channels },
+  ],
+  look: (g, pictures) => look(g, pictures, seed),
+});
 
 const config = brivlConfig.parse({
   name: 'fake',

@@ -52,7 +52,12 @@ const slopes = (f: (x: Float64Array) => number, at: ArrayLike<number>): number[]
     return (moved(1e-5) - moved(-1e-5)) / 2e-5;
   });
 
-const towerOf = (g: Graph, projected: Value): ImageTower => ({ llp: projected, projected, embedding: normalize(g, projected) });
+const towerOf = (g: Graph, projected: Value): ImageTower => ({
+  llp: projected,
+  layers: new Map(),
+  projected,
+  embedding: normalize(g, projected),
+});
 
 describe('objectives', () => {
   it.each(names)('%s: value by view and text, weighted mean, gradient', async (name) => {
@@ -137,7 +142,7 @@ describe('parts of the loss', () => {
     const weights = Float32Array.of(2, 0, -0.5);
     const g = new Graph();
     const llp = g.input('llp', [views, channels, h, w]);
-    const pull = neurons(g, { llp, projected: llp, embedding: llp }, g.input('weights', [channels]));
+    const pull = neurons(g, { llp, layers: new Map(), projected: llp, embedding: llp }, g.input('weights', [channels]));
     g.output('y', pull);
     g.output('gradient', differentiate(g, pull, [llp])[0]);
     const out = await run(simplify(g), { llp: map, weights });

@@ -99,7 +99,7 @@ describe('stops', () => {
 
       const g = new Graph();
       const p = g.input('projected', [views, embed]);
-      const seen: ImageTower = { llp: p, projected: p, embedding: normalize(g, p) };
+      const seen: ImageTower = { llp: p, layers: new Map(), projected: p, embedding: normalize(g, p) };
       const [t, w, s] = [
         g.input('texts', [prompts.length, embed]),
         g.input('weights', [prompts.length]),
