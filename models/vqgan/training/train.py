@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import fcntl
+import json
 import math
 import os
 import signal
@@ -23,7 +24,9 @@ from torch.nn import functional as F
 
 import data
 from codec import Codec, Shape
+from export import shape_of
 from losses import Critic, Features, colour_losses, critic_loss, feature_loss
+from quantised import read_weights
 
 # What a run's result depends on. A checkpoint keeps its own and refuses others, but for these two: a run may be cut short or drawn out.
 MOVABLE = ("steps", "critic")
@@ -36,6 +39,7 @@ PLAN = {
     "quantize": (900, "step at which quantization begins"),
     "critic": (11000, "step at which the critic begins"),
     "codes": (4096, "size of the codebook"),
+    "begin": (0, "step counted from; with --weights, that which they were taught to"),
 }
 WARM_UP = 200
 LAST_RATE = 0.02
@@ -146,7 +150,7 @@ class Trainer:
         self.features = Features(calibration)
         self.features.gains = [gain.to(device) for gain in self.features.gains]
         self.features.to(device)
-        self.step, self.seconds, self.usage = 0, 0.0, 0.0
+        self.step, self.seconds, self.usage = plan["begin"], 0.0, 0.0
 
     # -- what is drawn
 
@@ -161,7 +165,7 @@ class Trainer:
     def rate(self) -> float:
         done = min(self.step / self.plan["steps"], 1)
         cosine = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-        return self.plan["rate"] * cosine * min(1, (self.step + 1) / WARM_UP)
+        return self.plan["rate"] * cosine * min(1, (self.step - self.plan["begin"] + 1) / WARM_UP)
 
     # -- one step
 
@@ -169,6 +173,18 @@ class Trainer:
         with torch.no_grad(), self.half():
             latents = torch.cat([self.rows(self.codec.encode(self.crops(-index)).float()) for index in range(1, KMEANS_BATCHES + 1)])
         self.codes.start(latents, self.plan["seed"])
+
+    def begin_from(self, folder: Path) -> None:
+        """Weights that export.py wrote; what the optimizers remembered is not in them. Quantization goes on from the step after."""
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if shape_of(config) != self.codec.shape:
+            raise SystemExit(f"{folder} holds a network of another shape: {shape_of(config)}")
+        for codec in (self.codec, self.mean):
+            codec.load_state_dict(read_weights(folder / config["weights"]))
+        with torch.no_grad(), self.half():
+            met = torch.cat([self.codec.quantize.indices(self.codec.encode(self.crops(-index)).float()).flatten() for index in range(1, KMEANS_BATCHES + 1)])
+        self.codes.count = (torch.bincount(met, minlength=len(self.codes.weight)) / KMEANS_BATCHES).clamp_min(1e-3)
+        self.codes.total = self.codes.weight * self.codes.count[:, None]
 
     @staticmethod
     def rows(z: torch.Tensor) -> torch.Tensor:
@@ -277,9 +293,9 @@ class Trainer:
 
 def chosen_plan(given: dict, saved: dict | None) -> dict:
     """The checkpoint's plan, or the defaults, and what the command line says; a checkpoint's plan moves only in what is MOVABLE."""
-    plan = saved or {name: default for name, (default, _) in PLAN.items()}
+    plan = {name: default for name, (default, _) in PLAN.items()} | (saved or {})
     said = {name: value for name, value in given.items() if name in PLAN and value is not None}
-    different = [name for name, value in said.items() if saved and saved[name] != value and name not in MOVABLE]
+    different = [name for name, value in said.items() if saved and plan[name] != value and name not in MOVABLE]
     if different:
         raise SystemExit(f"the checkpoint was begun with other values of {', '.join(different)}: leave them out, or name another --out")
     return plan | said
@@ -290,6 +306,7 @@ def main() -> None:
     for name, (default, meaning) in PLAN.items():
         parser.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default {default})")
     parser.add_argument("--out", type=Path, default=data.CACHE / "run", help="folder of the checkpoint (default .cache/run)")
+    parser.add_argument("--weights", type=Path, help="folder of weights to begin with, as export.py writes it; --begin says at which step")
     parser.add_argument("--hours", type=float, default=math.inf, help="stop after so many hours; the same command goes on")
     parser.add_argument("--every", type=float, default=5, help="minutes between checkpoints (default 5)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
@@ -312,6 +329,10 @@ def main() -> None:
     trainer = Trainer(chosen_plan(vars(arguments), state["plan"] if state else None), device, bf16, arguments.out)
     if state:
         trainer.load(state)
+    elif arguments.weights:
+        if trainer.step <= trainer.plan["quantize"]:
+            raise SystemExit(f"--begin is the step that --weights were taught to, after {trainer.plan['quantize']}, at which quantization began")
+        trainer.begin_from(arguments.weights)
     del state
     plan = trainer.plan
     print(f"{'resumed' if trainer.step else 'begun'} at step {trainer.step} of {plan['steps']}, {'bf16' if bf16 else 'f32'}, plan {plan}", flush=True)
