@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openBrivl, type BrivlModel, type ImageModel } from './brivl/model.js';
+import { openOnnxEye } from './clip/onnx-eye.js';
 import { openVqgan, type VqganModel } from './vqgan/model.js';
 
 export const defaultModel = 'brivl-nano';
@@ -31,7 +32,7 @@ export function createRegistry(root: string, imported?: string): Registry {
   const foldersOf = (kind: Kind): Map<string, string> => {
     const found = new Map<string, string>();
     if (kind === 'encoder') found.set(defaultModel, join(root, 'models/brivl/nano'));
-    else if (existsSync(join(nano, 'config.json'))) found.set(defaultGenerator, nano);
+    else if (kind === 'generator' && existsSync(join(nano, 'config.json'))) found.set(defaultGenerator, nano);
     if (imported && existsSync(imported))
       for (const entry of readdirSync(imported, { withFileTypes: true })) {
         const folder = join(imported, entry.name);
@@ -46,6 +47,13 @@ export function createRegistry(root: string, imported?: string): Registry {
     if (!folder) throw new UnknownModelError(`there is no model ${name}: there is ${[...all.keys()].join(', ')}`);
     return openBrivl(folder);
   });
+  const eyes = keeping((name) => {
+    const folder = foldersOf('eye').get(name);
+    if (folder) return { ...openOnnxEye(folder), name };
+    if (foldersOf('encoder').has(name)) return encoders(name);
+    throw new UnknownModelError(`there is no model ${name}: there is ${eyeNames().join(', ')}`);
+  });
+  const eyeNames = () => [...foldersOf('encoder').keys(), ...foldersOf('eye').keys()];
   const generators = keeping((name) => {
     const all = foldersOf('generator');
     const folder = all.get(name);
@@ -59,20 +67,24 @@ export function createRegistry(root: string, imported?: string): Registry {
   return {
     names: () => [...foldersOf('encoder').keys()],
     open: encoders,
-    eyes: () => [...foldersOf('encoder').keys()],
-    openEye: encoders,
+    eyes: eyeNames,
+    openEye: eyes,
     generators: () => [...foldersOf('generator').keys()],
     openGenerator: generators,
   };
 }
 
-type Kind = 'encoder' | 'generator';
+type Kind = 'encoder' | 'eye' | 'generator';
 
-/** A VQGAN's configuration has the multipliers of its levels. One that cannot be read counts as an encoder's: opening it says what is wrong. */
+/**
+ * A VQGAN's configuration has the multipliers of its levels, a plain network's says that it is ONNX. One that cannot be read counts as an
+ * encoder's: opening it says what is wrong.
+ */
 function kindOf(folder: string): Kind {
   try {
     const config: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
-    return typeof config === 'object' && config !== null && 'chMult' in config ? 'generator' : 'encoder';
+    if (typeof config !== 'object' || config === null) return 'encoder';
+    return 'chMult' in config ? 'generator' : 'type' in config && config.type === 'onnx' ? 'eye' : 'encoder';
   } catch {
     return 'encoder';
   }

@@ -19,7 +19,7 @@ import { jobRequest, type JobRequest } from './jobs/job.js';
 export { Graph, readOnnx, simplify, writeOnnx, type OnnxModel, type Value } from '../models/graph/index.js';
 export { differentiate as differentiateGraph } from '../models/graph/index.js';
 export type { Imagined, StepReport, Watcher } from './imagination/imagine.js';
-export type { Concept, CurvePoint, Job, JobRequest, Notice } from './jobs/job.js';
+export type { Concept, CurvePoint, Job, JobRequest, NeuronReading, Notice } from './jobs/job.js';
 
 const engines = new Map<string, Promise<Engine>>();
 

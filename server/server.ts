@@ -6,6 +6,8 @@ import { createApp } from './http/app.js';
 import { createGuard, isLoopback } from './http/guard.js';
 import { startScheduler } from './jobs/scheduler.js';
 import { startLive } from './live/live.js';
+import { createIndexer } from './neurons/indexer.js';
+import { lookerOver } from './neurons/see.js';
 import { repositoryRoot } from './root.js';
 import { openStore } from './store/store.js';
 import { blockExoticDecoders } from './store/uploads.js';
@@ -70,9 +72,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const scheduler = startScheduler(store, compute);
     closers.push(() => scheduler.stop());
 
+    const indexer = createIndexer(store, lookerOver(compute), scheduler);
+    closers.push(() => indexer.close());
+
     const guard = createGuard({ token, host, hosts });
     const pageFolder = options.pageFolder ?? path.join(repositoryRoot, 'dist/client');
-    const app = createApp({ store, scheduler, compute, description: () => description }, { guard, pageFolder });
+    const app = createApp({ store, scheduler, compute, indexer, description: () => description }, { guard, pageFolder });
     answer = app;
     const live = startLive(http, { store, scheduler, guard, device: () => description.device });
     closers.push(() => live.close());

@@ -5,6 +5,9 @@ class Address {
   path: string = $state(location.pathname);
   place: Place = $derived(placeOf(this.path));
 
+  /** The page is for a frame on somebody else's page (server/http/guard.ts lets it be framed): it shows one unit and nothing that acts. */
+  readonly embed: boolean = new URLSearchParams(location.search).get('embed') === 'true';
+
   constructor() {
     addEventListener('popstate', () => (this.path = location.pathname));
   }

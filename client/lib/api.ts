@@ -5,10 +5,12 @@ import type {
   SimilarityRequest,
   SimilarityView,
 } from '../../server/compare/requests.js';
+import type { RelevanceView } from '../../server/http/heat-routes.js';
 import type { Concept, ErrorBody, JobRequest, JobView, Notice, ResultView } from '../../server/jobs/job.js';
 import type { Tokens } from '../../server/imagination/generator.js';
 import type { DeviceState } from '../../server/live/events.js';
 import type { ModelView } from '../../server/compute/protocol.js';
+import type { HeatView, LayerView, TestView, UnitView } from './neurons.js';
 
 /** The server said no: `message` is its sentence for the person, `issues` what was wrong field by field. */
 export class Refusal extends Error {
@@ -58,6 +60,10 @@ const query = (given: Record<string, string | number | null | undefined>) => {
   return pairs.length === 0 ? '' : `?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}`;
 };
 
+/** Where all that is known of a unit is given as JSON. */
+export const neuronPath = (model: string, layer: string, channel: number) =>
+  `/api/neurons/${encodeURIComponent(layer)}/${channel}${query({ model })}`;
+
 /** The server's HTTP side, one function a route. Each may throw `Refusal` or `Unreachable`. */
 export const api = {
   createJob: (request: JobRequest) => ask<JobView>('POST', '/api/jobs', request),
@@ -79,6 +85,17 @@ export const api = {
   similarity: (request: SimilarityRequest, signal: AbortSignal) => ask<SimilarityView>('POST', '/api/similarity', request, signal),
   classify: (request: ClassifyRequest, signal: AbortSignal) => ask<ClassificationView>('POST', '/api/classify', request, signal),
   models: () => ask<{ models: ModelView[]; device: DeviceState }>('GET', '/api/models'),
+  neurons: (model: string, layer: string, signal?: AbortSignal) =>
+    ask<LayerView>('GET', `/api/neurons${query({ model, layer })}`, undefined, signal),
+  neuron: (model: string, layer: string, channel: number, signal?: AbortSignal) =>
+    ask<UnitView>('GET', neuronPath(model, layer, channel), undefined, signal),
+  testNeurons: (model: string, layer: string, image: Blob, top: number) =>
+    ask<TestView>('POST', `/api/neurons/test${query({ model, layer, top })}`, image),
+  heat: (model: string, layer: string, channel: number, image: Blob) =>
+    ask<HeatView>('POST', `/api/neurons/heat${query({ model, layer, channel })}`, image),
+  /** Which places of a finished picture speak for a text. */
+  relevance: (model: string, text: string, result: string, signal: AbortSignal) =>
+    ask<RelevanceView>('GET', `/api/relevance${query({ model, text, result })}`, undefined, signal),
   uploadImage: (image: Blob) => ask<{ id: string }>('POST', '/api/images', image),
   /** The bytes of a stored picture, for the canvas. */
   async picture(url: string): Promise<Blob> {

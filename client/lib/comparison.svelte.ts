@@ -1,6 +1,7 @@
 import type { ClassificationView, ClassifyRequest, LabelSetView, SimilarityRequest, SimilarityView } from '../../server/compare/requests.js'; // prettier-ignore
 import type { ResultView } from '../../server/jobs/job.js';
 import { api } from './api.js';
+import { titleOf } from './jobs.js';
 import { sentenceOf } from './failure.js';
 import { language, type LanguageCode } from './language.svelte.js';
 import { recall, remember } from './memory.js';
@@ -174,6 +175,6 @@ class Comparison {
   }
 }
 
-export const ofResult = ({ imageId, job }: ResultView): Compared => ({ id: imageId, name: job.text });
+export const ofResult = ({ imageId, job }: ResultView): Compared => ({ id: imageId, name: titleOf(job) });
 
 export const comparison = new Comparison();

@@ -5,8 +5,11 @@ import type { TokenGrid } from './tokens.js';
 export interface Moment {
   step: number;
   picture: Blob;
-  cos: number;
+  /** Null without a text. */
+  cos: number | null;
   secondOpinion: number | null;
+  /** Of the first neuron, where there is one. */
+  percentile: number | null;
   /** What the picture called up at or before this step. */
   concepts: Concept[];
   /** What the picture was drawn from, with vqgan. */

@@ -52,6 +52,18 @@ export class Imagination implements Watcher {
     else if (running.includes(view.status)) live.watch(this);
   }
 
+  /** A finished one, from its result alone. */
+  static of(result: ResultView): Imagination {
+    const { id, job, jobId, textConcepts, notices, cos, secondOpinion, createdAt } = result;
+    return new Imagination(
+      {
+        ...{ id: jobId, status: 'succeeded', job, step: job.steps, steps: job.steps, cos, secondOpinion, textConcepts, notices },
+        ...{ error: null, resultId: id, position: 0, createdAt, startedAt: null, finishedAt: createdAt },
+      },
+      result,
+    );
+  }
+
   snapshot(view: JobView, frame?: Frame, curve: CurvePoint[] = []): void {
     this.view = view;
     this.error = view.error;
@@ -63,7 +75,8 @@ export class Imagination implements Watcher {
   }
 
   frame(frame: Frame, measures = true): void {
-    const point: CurvePoint = { step: frame.step, cos: frame.cos, secondOpinion: frame.secondOpinion };
+    const { percentile } = frame;
+    const point: CurvePoint = { step: frame.step, cos: frame.cos, secondOpinion: frame.secondOpinion, percentile };
     this.film = withMoment(this.film, {
       step: frame.step,
       picture: new Blob([frame.data as BlobPart], { type: frame.mime }),
@@ -71,6 +84,7 @@ export class Imagination implements Watcher {
       secondOpinion: frame.secondOpinion ?? this.latest?.secondOpinion ?? null,
       concepts: frame.concepts ?? this.latest?.concepts ?? [],
       tokens: frame.tokens ? unpacked(frame.tokens) : null,
+      percentile: percentile ?? null,
     });
     if ((this.curve.at(-1)?.step ?? -1) < frame.step) this.curve = [...this.curve, point];
     if (measures || this.stepsPerSecond === 0) {
@@ -153,7 +167,8 @@ export class Imagination implements Watcher {
       const picture = last?.picture ?? (await api.picture(result.imageUrl));
       const tokens = last?.tokens ?? (result.generator === null ? null : await api.tokens(result.id));
       const { cos, secondOpinion, pictureConcepts: concepts } = result;
-      this.film = withMoment(this.film, { step, picture, cos, secondOpinion, concepts, tokens });
+      const percentile = result.neurons[0]?.percentile ?? null;
+      this.film = withMoment(this.film, { step, picture, cos, secondOpinion, concepts, tokens, percentile });
     } catch (error) {
       this.error = sentenceOf(error);
     }

@@ -17,10 +17,17 @@ export type Action =
   | 'method'
   | 'tokens'
   | 'before'
+  | 'relevance'
   | 'download'
   | 'share'
   | 'continueFrom'
+  | 'unitStep'
+  | 'unitRandom'
+  | 'heat'
+  | 'map'
+  | 'zoom'
   | 'pageImagine'
+  | 'pageNeurons'
   | 'pageGallery'
   | 'pageCompare'
   | 'pageModels'
@@ -55,10 +62,17 @@ export const keyboard: readonly Binding[] = [
   { action: 'method', keys: ['v'], shown: 'V', where: 'outside' },
   { action: 'tokens', keys: ['k'], shown: 'K', where: 'outside' },
   { action: 'before', keys: ['b'], shown: 'B', where: 'outside' },
+  { action: 'relevance', keys: ['h'], shown: 'H', where: 'outside' },
   { action: 'download', keys: ['d'], shown: 'D', where: 'outside' },
   { action: 'share', keys: ['u'], shown: 'U', where: 'outside' },
   { action: 'continueFrom', keys: ['f'], shown: 'F', where: 'outside' },
+  { action: 'unitStep', keys: ['ArrowLeft', 'ArrowRight'], shown: '← →', where: 'outside' },
+  { action: 'unitRandom', keys: ['r'], shown: 'R', where: 'outside' },
+  { action: 'heat', keys: ['h'], shown: 'H', where: 'outside' },
+  { action: 'map', keys: ['v'], shown: 'V', where: 'outside' },
+  { action: 'zoom', keys: ['+', '=', '-', '0'], shown: '+ − 0', where: 'outside' },
   { action: 'pageImagine', keys: ['i'], shown: 'I', where: 'outside' },
+  { action: 'pageNeurons', keys: ['n'], shown: 'N', where: 'outside' },
   { action: 'pageGallery', keys: ['g'], shown: 'G', where: 'outside' },
   { action: 'pageCompare', keys: ['c'], shown: 'C', where: 'outside' },
   { action: 'pageModels', keys: ['m'], shown: 'M', where: 'outside' },
@@ -103,18 +117,18 @@ class Keys {
 
   pressed(event: KeyboardEvent): void {
     if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const binding = keyboard.find(
-      ({ keys, where }) => where !== 'line' && keys.includes(event.key.length === 1 ? event.key.toLowerCase() : event.key),
-    );
-    if (!binding) return;
-    if (binding.where === 'outside' && (takesText(event.target) || walksChoices(event))) return;
-    // An open dialog has the keyboard to itself; the browser closes it with Esc.
-    if (binding.action !== 'keys' && event.target instanceof Element && event.target.closest('dialog') !== null) return;
-    if (event.key.length === 1 && event.key !== '?' && !this.single) return;
-    const deed = this.#deeds.find((deeds) => deeds[binding.action])?.[binding.action];
-    if (!deed) return;
-    event.preventDefault();
-    deed(event);
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    // A key may mean different things on different pages: the first of its actions that the open page offers.
+    for (const { action, where } of keyboard.filter(({ keys, where }) => where !== 'line' && keys.includes(key))) {
+      if (where === 'outside' && (takesText(event.target) || walksChoices(event))) continue;
+      // An open dialog has the keyboard to itself; the browser closes it with Esc.
+      if (action !== 'keys' && event.target instanceof Element && event.target.closest('dialog') !== null) continue;
+      if (event.key.length === 1 && event.key !== '?' && !this.single) continue;
+      const deed = this.#deeds.find((deeds) => deeds[action])?.[action];
+      if (!deed) continue;
+      event.preventDefault();
+      return deed(event);
+    }
   }
 }
 

@@ -1,10 +1,18 @@
 import type { Job, JobRequest } from '../../server/jobs/job.js';
+import type { Constraint } from './constraints.js';
 
 /** What is set in the controls and under "more". What belongs to one method keeps its values while the other is chosen. */
 export interface Settings extends Pick<
   Job,
   'method' | 'objective' | 'schedule' | 'totalVariation' | 'model' | 'steps' | 'views' | 'weighted' | 'negative'
 > {
+  /** Beside the line, or in its place. */
+  neurons: Constraint[];
+  /** '' for none. */
+  from: string;
+  cosPower: number;
+  copies: number;
+  diversity: number;
   /** '' and, for the learning rate, null leave the choice to the method. */
   optimizer: NonNullable<Job['optimizer']> | '';
   feavis: Own & Pick<Job, 'parameters'>;
@@ -28,6 +36,11 @@ export const defaults: Settings = {
   views: 8,
   weighted: [],
   negative: [],
+  neurons: [],
+  from: '',
+  cosPower: 1,
+  copies: 1,
+  diversity: 0,
   optimizer: '',
   feavis: { parameters: 'fourier', width: 224, height: 224, learningRate: null },
   vqgan: {
@@ -54,14 +67,17 @@ export const changesOf = (settings: Settings): Record<string, unknown> => ({
 
 /** The fields of a job request that the settings ask for; a picture to start from leaves the start nothing to choose. */
 export function fieldsOf(settings: Settings, isFromPicture: boolean): Omit<JobRequest, 'text' | 'seed' | 'init'> {
-  const { start, tries, anchorTo, ...fields } = changesOf({
+  const { start, tries, anchorTo, cosPower, diversity, ...fields } = changesOf({
     ...settings,
+    from: settings.from.trim(),
     weighted: settings.weighted.filter(({ text }) => text.trim() !== ''),
     negative: settings.negative.filter((text) => text.trim() !== ''),
   });
   return {
     method: settings.method,
     ...fields,
+    ...(cosPower !== undefined && settings.objective === 'dot-cos' && { cosPower }),
+    ...(diversity !== undefined && settings.copies > 1 && { diversity }),
     ...(!isFromPicture && start !== undefined && { start }),
     ...(!isFromPicture && tries !== undefined && { tries }),
     ...(fields['anchor'] !== undefined && anchorTo !== undefined && { anchorTo }),

@@ -29,7 +29,7 @@ class Studio {
   async imagine(count: number = draft.count): Promise<void> {
     if (this.posting) return;
     this.error = null;
-    if (draft.text.trim() === '') {
+    if (draft.text.trim() === '' && draft.settings.neurons.length === 0) {
       this.error = language.say.emptyText;
       return;
     }
@@ -127,17 +127,7 @@ class Studio {
   }
 
   async #openResult(id: string): Promise<Imagination> {
-    const result = await api.result(id);
-    const { job, jobId, textConcepts, notices, cos, secondOpinion, createdAt } = result;
-    return this.#own(
-      new Imagination(
-        {
-          ...{ id: jobId, status: 'succeeded', job, step: job.steps, steps: job.steps, cos, secondOpinion, textConcepts, notices },
-          ...{ error: null, resultId: id, position: 0, createdAt, startedAt: null, finishedAt: createdAt },
-        },
-        result,
-      ),
-    );
+    return this.#own(Imagination.of(await api.result(id)));
   }
 
   /** After a refresh: the other pictures of the same row come back too. */

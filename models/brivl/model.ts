@@ -5,12 +5,16 @@ import { Graph, simplify, type Value } from '../graph/index.js';
 import { digestOf } from '../weights/digest.js';
 import { openWeights, scoped, type Weights } from '../weights/weights.js';
 import { brivlConfig, type BrivlConfig, type ImageTowerConfig } from './config.js';
+import { llpLayer } from './efficientnet.js';
+import { readStatistics, type ChannelStatistics } from './statistics.js';
 import { createTokenizer, type TokenizedText } from './tokenizer.js';
 import { imageLayers, imageTower, textTower, type ImageTower } from './towers.js';
 import type { Layer } from './units.js';
 
 /** An image tower ready to be put into graphs. */
 export interface Eye {
+  /** Of its weights and shape alone: what is known of its units stays true while texts and concepts around it change. */
+  hash: string;
   /** Side of the square pictures that it looks at. */
   size: number;
   /** Channels of its last map: the LLP neurons. */
@@ -20,6 +24,8 @@ export interface Eye {
   embed: number;
   /** @param pictures [N, 3, size, size] in [0, 1] */
   look(g: Graph, pictures: Value): ImageTower;
+  /** Where each channel of a layer pulls the embedding before its norm, [channels, embed], if the way there is linear; else null. */
+  directions?(layer: string): Float32Array | null;
 }
 
 export interface ConceptEntry {
@@ -44,14 +50,6 @@ export interface SecondOpinion {
   bridge: Float32Array;
 }
 
-/** Activations of channels (means over a map) that shares of many photographs stay under. */
-export interface ChannelQuantiles {
-  /** [L], rising from 0 to 1. */
-  levels: Float32Array;
-  /** [L, C] */
-  values: Float32Array;
-}
-
 /** What can be explored: an eye, and words for what it sees where it has any. */
 export interface ImageModel {
   name: string;
@@ -62,16 +60,14 @@ export interface ImageModel {
   description: string;
   eye: Eye;
   concepts: ConceptSpace | null;
+  /** How layers answer the bundled photographs, where the model's files tell: the others are measured (server/imagination/statistics.ts). */
+  statistics: ReadonlyMap<string, ChannelStatistics>;
 }
 
 export interface BrivlModel extends ImageModel {
   config: BrivlConfig;
   concepts: ConceptSpace;
   second: SecondOpinion | null;
-  /** Standard deviation of each LLP channel over the photographs: the unit of neuron weights. */
-  deviations: Float32Array;
-  /** How strongly each LLP channel answers photographs; null when the model's files do not tell. */
-  quantiles: ChannelQuantiles | null;
   tokenize(text: string): TokenizedText;
   /** Padded lengths that text graphs exist for, the smallest that fits is used. */
   textLengths: readonly number[];
@@ -92,10 +88,12 @@ export function openBrivl(folder: string): BrivlModel {
   const words = openWeights(path('text.safetensors'));
   const entries = conceptEntries.parse(JSON.parse(text('concepts.json')));
   const joint = readOnce(path('concepts.safetensors'), (w) => floats(w, 'joint'));
-  const { deviations, quantiles } = readOnce(path('statistics.safetensors'), (w) => ({
-    deviations: floats(w, 'llp.std'),
-    quantiles: w.has('llp.quantiles') ? { levels: floats(w, 'llp.quantileLevels'), values: floats(w, 'llp.quantiles') } : null,
-  }));
+  const eye = eyeOf(path('image.safetensors'), scoped(image, 'imgencoder.'), config.image);
+  const measured = path('statistics.safetensors');
+  const layers = eye.layers.map(({ name }) => name);
+  const statistics = existsSync(measured)
+    ? readOnce(measured, (w) => readStatistics(w, layers))
+    : new Map<string, ChannelStatistics>();
   const tokenize = createTokenizer(JSON.parse(text('tokenizer.json')), config.text.prefix, config.text.maxLength);
   const files = [
     'config.json',
@@ -118,11 +116,10 @@ export function openBrivl(folder: string): BrivlModel {
     parameters: image.elements() + words.elements(),
     description: config.description ?? '',
     config,
-    eye: eyeOf(scoped(image, 'imgencoder.'), config.image),
+    eye,
     concepts: { entries, classes: config.concepts?.classes ?? entries.length, joint },
     second: config.second ? openSecond(path('second.safetensors'), config.second) : null,
-    deviations,
-    quantiles,
+    statistics,
     textLengths: config.text.fixedLength ? [config.text.maxLength] : textLengths(config.text.maxLength),
     tokenize,
     words(ids, length) {
@@ -144,19 +141,32 @@ export function openBrivl(folder: string): BrivlModel {
 /** Short lines are most lines: they should not pay for the longest. */
 const textLengths = (longest: number): number[] => [32, longest].filter((n, i, all) => n <= longest && all.indexOf(n) === i);
 
-function eyeOf(weights: Weights, config: ImageTowerConfig): Eye {
+function eyeOf(file: string, weights: Weights, config: ImageTowerConfig): Eye {
   return {
+    hash: digestOf([file], JSON.stringify(config)).hash,
     size: config.size,
     channels: config.feature,
     layers: imageLayers(config),
     embed: config.embed,
     look: (g, pictures) => imageTower(g, pictures, weights, config),
+    directions: (layer) => (layer === llpLayer ? linearDirections(weights, config) : null),
   };
+}
+
+/** The columns of the one matrix between the mean of the LLP map and the joint space. */
+function linearDirections(weights: Weights, { pooling, fc, embed, feature }: ImageTowerConfig): Float32Array | null {
+  if (pooling !== 'mean' || fc !== 'linear') return null;
+  const matrix = floats(weights, 'learnable.imgFC.fc1.weight');
+  return Float32Array.from({ length: feature * embed }, (_, i) => matrix[(i % embed) * feature + Math.floor(i / embed)]);
 }
 
 function openSecond(file: string, config: ImageTowerConfig): SecondOpinion {
   const weights = openWeights(file);
-  return { eye: eyeOf(scoped(weights, 'imgencoder.'), config), joint: floats(weights, 'joint'), bridge: floats(weights, 'bridge') };
+  return {
+    eye: eyeOf(file, scoped(weights, 'imgencoder.'), config),
+    joint: floats(weights, 'joint'),
+    bridge: floats(weights, 'bridge'),
+  };
 }
 
 const floats = (weights: Weights, name: string): Float32Array => weights.tensor(name).data as Float32Array;
@@ -168,20 +178,6 @@ function readOnce<T>(file: string, read: (weights: Weights) => T): T {
   } finally {
     weights.close();
   }
-}
-
-/** The share of photographs, 0 to 100, that a channel answers less strongly than this; linear between the quantiles. */
-export function percentile({ levels, values }: ChannelQuantiles, channel: number, activation: number): number {
-  const channels = values.length / levels.length;
-  const quantile = (i: number) => values[i * channels + channel];
-  const last = levels.length - 1;
-  // Of equal quantiles (a channel that is often silent) the highest level counts.
-  const above = levels.findIndex((_, i) => quantile(i) > activation);
-  if (above === 0) return 0;
-  if (above < 0) return 100 * levels[last];
-  const [low, high] = [quantile(above - 1), quantile(above)];
-  const share = (activation - low) / (high - low);
-  return 100 * (levels[above - 1] + share * (levels[above] - levels[above - 1]));
 }
 
 /**

@@ -4,7 +4,7 @@ import type { ImageTowerConfig, TextTowerConfig } from './config.js';
 import { efficientNet, efficientNets, layersOf, layoutOf, llpLayer } from './efficientnet.js';
 import { multiScalePatches } from './mspp.js';
 import { bert, encoderLayer, linear, normalize } from './transformer.js';
-import type { Layer } from './units.js';
+import { siteName, UnknownUnitError, type Layer, type Site } from './units.js';
 
 /** What an image tower sees, from the map to the joint space. */
 export interface ImageTower {
@@ -53,6 +53,30 @@ export function imageTower(
   });
   const projected = fullyConnected(g, pooled, learnable, 'imgFC', config.fc);
   return { llp, layers, projected, embedding: normalize(g, projected) };
+}
+
+/**
+ * What a layer's channels answer: their means over the map or over the tokens, or their values at a spot. The centre of an even number of rows
+ * is the one after the middle.
+ *
+ * @returns [N, C]
+ * @throws UnknownUnitError for a spot that the layer has not
+ */
+export function channelsAt(g: Graph, { layers }: Pick<ImageTower, 'layers'>, site: Site): Value {
+  const { layer, spot } = site;
+  const map = layers.get(layer)!;
+  const [n, , h, w] = map.shape;
+  if (map.shape.length === 3) {
+    if (spot === 'mean') return g.reduceMean(map, [1]);
+    throw new UnknownUnitError(
+      `${siteName(site)} is no place: ${layer} has tokens of many sizes in the place of a map: leave the @ out`,
+    );
+  }
+  if (spot === 'mean') return g.reduceMean(map, [2, 3]);
+  const { y, x } = spot === 'centre' ? { y: Math.floor(h / 2), x: Math.floor(w / 2) } : spot;
+  if (y >= h || x >= w)
+    throw new UnknownUnitError(`${siteName(site)} is no place: the rows of ${layer} are 0 to ${h - 1}, its columns 0 to ${w - 1}`);
+  return g.reshape(g.slice(g.slice(map, 2, y, y + 1), 3, x, x + 1), [n, map.shape[1]]);
 }
 
 const attentionLayer = (index: number) => `attention${index + 1}`;

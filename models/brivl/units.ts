@@ -15,6 +15,9 @@ export interface Unit {
   spot: Spot;
 }
 
+/** What of a layer is read, of all its channels. */
+export type Site = Pick<Unit, 'layer' | 'spot'>;
+
 /** A unit that is not written as one, or that the model does not have. Its sentence tells the way out. */
 export class UnknownUnitError extends Error {}
 
@@ -38,11 +41,14 @@ export function parseUnit(text: string): Unit {
   return { layer, channel: Number(channel), spot };
 }
 
+const placeOf = (spot: Spot) => (spot === 'mean' ? '' : spot === 'centre' ? '@centre' : `@${spot.y},${spot.x}`);
+
 /** As `parseUnit` reads it. */
-export function unitName({ layer, channel, spot }: Unit): string {
-  const place = spot === 'mean' ? '' : spot === 'centre' ? '@centre' : `@${spot.y},${spot.x}`;
-  return `${layer === 'LLP' ? `LLP-${channel}` : `${layer}/ch-${channel}`}${place}`;
-}
+export const unitName = ({ layer, channel, spot }: Unit): string =>
+  `${layer === 'LLP' ? `LLP-${channel}` : `${layer}/ch-${channel}`}${placeOf(spot)}`;
+
+/** `LLP`, `block7.1@centre`. */
+export const siteName = ({ layer, spot }: Site): string => layer + placeOf(spot);
 
 /** @throws UnknownUnitError, naming the range, when the model has no such layer or channel */
 export function requireUnit({ name, layers }: { name: string; layers: readonly Layer[] }, unit: Unit): Layer {

@@ -171,10 +171,12 @@ function writeAttribute(name: string, kind: AttributeKind, value: AttributeValue
 }
 
 export interface ReadOptions {
-  /** Sizes for inputs whose shape in the file is open, by input name. */
-  shapes?: Readonly<Record<string, Shape>>;
+  /** Sizes for inputs whose shape in the file is open, by input name; those of others are taken in place of the file's. */
+  shapes?: Readonly<Record<string, Shape>> | ((input: string) => Shape | undefined);
   /** Gives the bytes of an external data file, by the location that the model names. Absent: such a model is refused. */
   external?: (location: string) => Uint8Array;
+  /** Told of every value that a node makes, by its name in the file. */
+  each?: (name: string, value: Value) => void;
 }
 
 /**
@@ -187,12 +189,14 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): Graph {
   const version = Number(model.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 1n);
   const graph = new Graph();
   const values = new Map<string, Value>();
+  const { shapes } = options;
+  const given = typeof shapes === 'function' ? shapes : (name: string) => shapes?.[name];
   for (const t of model.graph.initializer) values.set(t.name, graph.constant(readTensor(t, options), t.name));
   for (const input of model.graph.input) {
     if (values.has(input.name)) continue;
     const type = input.type?.value;
     if (type?.case !== 'tensorType') throw new Error(`input ${input.name} is not a tensor`);
-    const shape = options.shapes?.[input.name] ?? fixedShape(input.name, type.value.shape);
+    const shape = given(input.name) ?? fixedShape(input.name, type.value.shape);
     values.set(input.name, graph.input(input.name, shape, dtypeOf(type.value.elemType)));
   }
   for (const node of model.graph.node) {
@@ -203,7 +207,10 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions = {}): Graph {
         node.opType === 'Constant'
           ? [graph.constant(readConstant(node.attribute, options), node.output[0])]
           : applyOrFold(graph, modernize(graph, version, readNode(node, values, options)), name);
-      node.output.forEach((v, i) => values.set(v, outputs[i]));
+      node.output.forEach((v, i) => {
+        values.set(v, outputs[i]);
+        options.each?.(v, outputs[i]);
+      });
     } catch (error) {
       const { message } = error as Error;
       throw new Error(message.startsWith('node ') ? message : `node ${name} (${node.opType}): ${message}`, { cause: error });
@@ -357,7 +364,8 @@ function readTensor(t: TensorProto, options: ReadOptions): Tensor {
       throw new Error(
         `tensor ${t.name} of shape [${shape.join(', ')}] has ${raw.byteLength} bytes, not ${length * bytesPerElement[dtype]}`,
       );
-    const copy = raw.slice().buffer;
+    // Not `slice`: that of a Buffer is a view of all that it lies in.
+    const copy = new Uint8Array(raw).buffer;
     const kinds = {
       float32: Float32Array,
       float16: Uint16Array,

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-/** What identifies a model: SHA-256 over its files one after another, 16 hexadecimal digits, and their size in bytes. */
-export function digestOf(files: readonly string[]): { hash: string; bytes: number } {
+/** What identifies a model: SHA-256 over its files one after another and then `text`, 16 hexadecimal digits, and the files' size in bytes. */
+export function digestOf(files: readonly string[], text = ''): { hash: string; bytes: number } {
   const sha = createHash('sha256');
   let bytes = 0;
   for (const file of files) {
@@ -10,5 +10,6 @@ export function digestOf(files: readonly string[]): { hash: string; bytes: numbe
     sha.update(content);
     bytes += content.length;
   }
+  sha.update(text);
   return { hash: sha.digest('hex').slice(0, 16), bytes };
 }

@@ -150,3 +150,28 @@ function widenBfloat16(bytes: Buffer): Float32Array {
   const bits = Uint32Array.from(new Uint16Array(bytes.buffer as ArrayBuffer), (b) => b << 16);
   return new Float32Array(bits.buffer);
 }
+
+/** A tensor to write: `data` holds the bits of F16, and the numbers of F32. */
+export interface Writable {
+  dtype: 'F16' | 'F32';
+  shape: Shape;
+  data: Uint16Array | Float32Array;
+}
+
+/** A file of the layout that `openSafetensors` reads, in the order of the tensors; equal tensors give equal bytes. */
+export function encodeSafetensors(tensors: Readonly<Record<string, Writable>>): Buffer {
+  let end = 0;
+  const header = Object.fromEntries(
+    Object.entries(tensors).map(([name, { dtype, shape, data }]) => [
+      name,
+      { dtype, shape, data_offsets: [end, (end += data.byteLength)] },
+    ]),
+  );
+  // Padded, so that the data begins at a multiple of 8.
+  const json = JSON.stringify(header);
+  const text = Buffer.from(json + ' '.repeat((8 - (Buffer.byteLength(json) % 8)) % 8));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  const bytes = ({ data }: Writable) => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  return Buffer.concat([length, text, ...Object.values(tensors).map(bytes)]);
+}

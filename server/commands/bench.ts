@@ -5,20 +5,22 @@ import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { Graph, simplify } from '../../models/graph/index.js';
 import type { BrivlModel } from '../../models/brivl/model.js';
-import { defaultModel } from '../../models/registry.js';
+import { defaultGenerator, defaultModel } from '../../models/registry.js';
+import type { VqganModel } from '../../models/vqgan/model.js';
 import { chooseDevice } from '../compute/device.js';
 import { openRegistry } from '../compute/engine.js';
 import { createRunner, targetOf, type SessionRunner } from '../compute/sessions.js';
+import { latentMapOf, randomCodes } from '../imagination/generator.js';
 import { specOf } from '../imagination/imagine.js';
 import { objectives, weighted } from '../imagination/objectives.js';
 import { optimizers } from '../imagination/optimizers.js';
-import { fourier } from '../imagination/parameters.js';
+import { fourier, type Parametrization } from '../imagination/parameters.js';
 import { Random } from '../imagination/random.js';
 import { stepGraph, type StepSpec } from '../imagination/step.js';
 import { cutViews, viewInputs, viewPlans, ViewSampler } from '../imagination/views.js';
 import { jobRequest } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
-import { numberOf, stringOf, UsageError, type Command } from './command.js';
+import { numberOf, sentences, stringOf, UsageError, type Command } from './command.js';
 
 interface Case {
   name: string;
@@ -31,30 +33,36 @@ interface Case {
 const burst = 5;
 
 /**
- * Times one default FeaVis step (120 steps of it are a picture) against its forward-only graph and against PyTorch eager, in turns within
+ * Times one default step (120 steps of it are a picture) against its forward-only graph and against PyTorch eager, in turns within
  * one run so that a busy machine slows all alike. Medians.
  */
 export const benchCommand: Command = {
-  usage: 'bench [--runs N] [--device auto|cpu|...] [--json]',
+  usage: 'bench [--method feavis|vqgan] [--runs N] [--device auto|cpu|...] [--json]',
   summary: 'seconds of a step, beside its forward pass and beside PyTorch (where python3 has torch; PYTHON names another)',
-  options: { runs: { type: 'string' }, device: { type: 'string' } },
+  options: { method: { type: 'string' }, runs: { type: 'string' }, device: { type: 'string' } },
   async run(_, values) {
     const runs = numberOf(values, 'runs') ?? 25;
     if (!Number.isInteger(runs) || runs < 1 || runs > 1000)
       throw new UsageError(`--runs takes a whole number from 1 to 1000, not ${runs}`);
     const { device } = await chooseDevice(stringOf(values, 'device') ?? 'cpu');
-    const model = openRegistry().open(defaultModel);
-    const job = jobRequest.parse({ text: 'bench' });
+    const registry = openRegistry();
+    const model = registry.open(defaultModel);
+    const asked = jobRequest.safeParse({ text: 'bench', method: stringOf(values, 'method') });
+    if (!asked.success) throw new UsageError(sentences(asked.error));
+    const job = asked.data;
+    const generator = job.method === 'vqgan' ? registry.openGenerator(defaultGenerator) : null;
+    const parametrization = generator ? latentMapOf(generator) : fourier;
     const spec = specOf(job, 1, targetOf(device));
     const threads = cpus().length;
     const options = { intraOpNumThreads: threads };
-    const step = await createRunner(stepGraph(spec, model.eye, fourier), device, options);
-    const forward = await createRunner(forwardGraph(spec, model), device, options);
-    const torch = await startTorch(spec, model, threads);
-    const feeds = stepFeeds(spec, model);
+    const step = await createRunner(stepGraph(spec, model.eye, parametrization), device, options);
+    const forward = await createRunner(forwardGraph(spec, model, parametrization), device, options);
+    const torch = await startTorch(spec, model, threads, generator ? join(repositoryRoot, 'models/vqgan/nano') : null);
+    const feeds = stepFeeds(spec, model, generator);
 
+    const ourStep = `${generator ? 'VQGAN' : 'FeaVis'} step`;
     const timed: Record<string, () => Promise<number>> = {
-      'FeaVis step': () => clock(step, feeds),
+      [ourStep]: () => clock(step, feeds),
       'forward only': () => clock(forward, feeds),
       ...(torch ? { 'PyTorch eager step': () => torch.time('step'), 'PyTorch eager forward': () => torch.time('forward') } : {}),
     };
@@ -77,12 +85,14 @@ export const benchCommand: Command = {
       runs: all.length,
     }));
     const of = (name: string) => cases.find((c) => c.name === name)?.seconds;
-    const ours = of('FeaVis step')!;
+    const ours = of(ourStep)!;
     const eager = of('PyTorch eager step');
     const ratios = { forward: ours / of('forward only')!, pytorch: eager === undefined ? null : eager / ours };
     const machine = `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, ${device}, Node ${process.version}`;
     if (values.json !== true) {
-      console.log(`${machine}; ${spec.views} views of ${model.eye.size} px, medians of ${runs}`);
+      console.log(
+        `${machine}; ${spec.views} views of ${model.eye.size} px, a canvas of ${spec.canvas.width} px, medians of ${runs}`,
+      );
       for (const c of cases)
         console.log(`${c.name.padEnd(22)} ${(c.seconds * 1000).toFixed(1)} ms (fastest ${(c.fastest * 1000).toFixed(1)})`);
       console.log(
@@ -94,22 +104,28 @@ export const benchCommand: Command = {
 };
 
 /** The same picture, views, network and objective, without a gradient: what the step is measured against. */
-function forwardGraph(spec: StepSpec, model: BrivlModel): Graph {
+function forwardGraph(spec: StepSpec, model: BrivlModel, { shape, draw }: Parametrization): Graph {
   const g = new Graph();
-  const parameters = g.input('parameters', fourier.shape(spec.canvas));
+  const parameters = g.input('parameters', shape(spec.canvas));
   const inputs = viewInputs(g, spec.views, model.eye.size, spec.canvas);
   const texts = g.input('texts', [1, model.eye.embed]);
   const weights = g.input('weights', [1]);
-  const seen = model.eye.look(g, cutViews(g, fourier.draw(g, parameters, spec.canvas).picture, inputs));
+  const seen = model.eye.look(g, cutViews(g, draw(g, parameters, spec.canvas).picture, inputs));
   g.output('loss', weighted(g, objectives[spec.objective](g, seen, texts), weights));
   return simplify(g);
 }
 
-function stepFeeds(spec: StepSpec, model: BrivlModel) {
+function stepFeeds(spec: StepSpec, model: BrivlModel, generator: VqganModel | null) {
   const random = new Random(1);
   const optimizer = optimizers[spec.optimizer];
-  const parameters = fourier.init(spec.canvas, random);
-  const sampler = new ViewSampler(viewPlans.fourier, spec.canvas, spec.views, model.eye.size, new Random(2));
+  const parameters = generator ? randomCodes(generator, spec.canvas, random) : fourier.init(spec.canvas, random);
+  const sampler = new ViewSampler(
+    viewPlans[generator ? 'vqgan' : 'fourier'],
+    spec.canvas,
+    spec.views,
+    model.eye.size,
+    new Random(2),
+  );
   return {
     ...sampler.sample(random),
     parameters,
@@ -129,10 +145,11 @@ async function clock(runner: SessionRunner, feeds: Record<string, Float32Array>)
 const median = (values: number[]): number => values.slice().sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
 /** A Python with torch that makes the same step on demand; null where there is none. What else goes wrong there is an error. */
-async function startTorch(spec: StepSpec, model: BrivlModel, threads: number) {
+async function startTorch(spec: StepSpec, model: BrivlModel, threads: number, generator: string | null) {
   const script = join(repositoryRoot, 'test/bench/pytorch_step.py');
   const weights = join(repositoryRoot, 'models/brivl/nano/image.safetensors');
-  const args = [script, weights, String(spec.views), String(model.eye.size), String(threads)];
+  const numbers = [spec.views, model.eye.size, spec.canvas.width, threads];
+  const args = [script, weights, ...numbers.map(String), ...(generator === null ? [] : [generator])];
   const child = spawn(process.env.PYTHON ?? 'python3', args, { stdio: ['pipe', 'pipe', 'pipe'] });
   let complaints = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (complaints += text));

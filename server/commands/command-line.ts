@@ -1,18 +1,24 @@
+import { UnknownUnitError } from '../../models/brivl/units.js';
+import { UnfitNetworkError } from '../../models/clip/onnx-eye.js';
 import { UnknownModelError } from '../../models/registry.js';
+import { atlasCommand } from './atlas.js';
 import { benchCommand } from './bench.js';
 import { classifyCommand, similarityCommand } from './compare.js';
 import { parse, UsageError, type Command } from './command.js';
 import { evalCommand } from './evaluate.js';
 import { imagineCommand } from './imagine.js';
+import { indexCommand } from './index.js';
 import { conceptsCommand, embedCommand } from './look.js';
 import { modelsCommand } from './models.js';
+import { neuronCommand } from './neuron.js';
 import { recipeCommand } from './recipe.js';
+import { statisticsCommand } from './statistics.js';
 import { storyCommand } from './story.js';
 import { zoomCommand } from './zoom.js';
 import { UnknownDeviceError } from '../compute/device.js';
 import { BadRequest } from '../compute/protocol.js';
 import { UnfitCanvasError } from '../imagination/generator.js';
-import { UnknownNeuronError } from '../imagination/imagine.js';
+import { NoDirectionError } from '../imagination/texts.js';
 import { UnreadablePicture } from '../store/uploads.js';
 
 const commands: Readonly<Record<string, Command>> = {
@@ -23,8 +29,12 @@ const commands: Readonly<Record<string, Command>> = {
   embed: embedCommand,
   similarity: similarityCommand,
   classify: classifyCommand,
+  index: indexCommand,
+  neuron: neuronCommand,
   recipe: recipeCommand,
+  atlas: atlasCommand,
   models: modelsCommand,
+  statistics: statisticsCommand,
   bench: benchCommand,
   eval: evalCommand,
 };
@@ -93,7 +103,9 @@ const mistakes = [
   BadRequest,
   UnknownDeviceError,
   UnknownModelError,
-  UnknownNeuronError,
+  UnfitNetworkError,
+  UnknownUnitError,
+  NoDirectionError,
   UnfitCanvasError,
   UnreadablePicture,
 ];

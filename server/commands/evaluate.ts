@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { defaultModel } from '../../models/registry.js';
 import type { Engine } from '../compute/engine.js';
 import { cosine } from '../imagination/look.js';
-import { jobRequest } from '../jobs/job.js';
+import { jobRequest, methods, type Job } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
-import { numberOf, stringOf, type Command } from './command.js';
+import { listOf, numberOf, stringOf, UsageError, type Command, type Values } from './command.js';
 import { imagineToFile } from './imagine.js';
 import { contactSheet } from './recipe.js';
 import { openEngine } from './studio.js';
@@ -24,12 +24,13 @@ const heldOut = z.array(
  * and does another network recognise what was drawn?
  */
 export const evalCommand: Command = {
-  usage: 'eval [--held-out | --pictures] [--seeds N] [--out DIR] [--model NAME] [--json]',
+  usage: 'eval [--held-out | --pictures [--method feavis|vqgan]...] [--seeds N] [--out DIR] [--model NAME] [--json]',
   summary:
     'how often a text calls up an accepted concept, --held-out: texts that were never taught; --pictures: what the second opinion sees',
   options: {
     'held-out': { type: 'boolean' },
     pictures: { type: 'boolean' },
+    method: { type: 'string', multiple: true },
     seeds: { type: 'string' },
     out: { type: 'string' },
     model: { type: 'string' },
@@ -43,12 +44,20 @@ export const evalCommand: Command = {
       if (values['held-out'] === true) return await rankHeldOut(engine, model, quiet);
       if (values.pictures !== true) return await rankTexts(engine, model, quiet);
       const out = stringOf(values, 'out') ?? join('data', 'eval');
-      return await rankPictures(engine, model, out, numberOf(values, 'seeds') ?? 3, quiet);
+      return await rankPictures(engine, model, out, numberOf(values, 'seeds') ?? 3, methodsOf(values), quiet);
     } finally {
       await engine.release();
     }
   },
 };
+
+function methodsOf(values: Values): Job['method'][] {
+  const asked = listOf(values, 'method');
+  const known = methods.filter((method) => asked.includes(method));
+  const unknown = asked.find((name) => !methods.some((method) => method === name));
+  if (unknown !== undefined) throw new UsageError(`--method takes ${methods.join(' or ')}, not ${unknown}`);
+  return known.length > 0 ? known : ['feavis'];
+}
 
 /** Rank of the first accepted concept for each text of concepts-dev.json. */
 async function rankTexts(engine: Engine, model: string, quiet: boolean) {
@@ -106,43 +115,58 @@ async function rankHeldOut(engine: Engine, model: string, quiet: boolean) {
   return told;
 }
 
-/** Pictures of pictures.json at the default settings; the second opinion's rank of the first accepted concept in each, 0 when over 10. */
-async function rankPictures(engine: Engine, model: string, out: string, seeds: number, quiet: boolean) {
+/**
+ * Pictures of pictures.json at the default settings of one or several methods; the second opinion's rank of the first accepted concept in
+ * each, 0 when over 10. The sheet has a row a text, and in it the seeds of each method.
+ */
+async function rankPictures(engine: Engine, model: string, out: string, seeds: number, methods: Job['method'][], quiet: boolean) {
   mkdirSync(out, { recursive: true });
   const set = read('pictures.json');
   const pictures: {
     text: string;
+    method: Job['method'];
     seed: number;
+    out: string;
     rank: number;
-    cos: number;
+    cos: number | null;
     secondOpinion: number | null;
     seconds: number;
     seen: string[];
   }[] = [];
   for (const [i, { text, accept }] of set.entries())
-    for (let seed = 1; seed <= seeds; seed++) {
-      const job = jobRequest.parse({ text, seed, model });
-      const done = await imagineToFile(engine, job, join(out, `${i + 1}-${seed}.png`), { quiet: true });
-      const rank = done.secondOpinionConcepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1;
-      const { cos, secondOpinion, seconds } = done;
-      pictures.push({
-        text,
-        seed,
-        rank,
-        cos,
-        secondOpinion,
-        seconds,
-        seen: done.secondOpinionConcepts.slice(0, 5).map(({ word }) => word),
-      });
-      if (!quiet)
-        console.log(
-          `${text}  seed ${seed}  rank ${rank || '-'}  cos ${cos.toFixed(3)}  second ${secondOpinion?.toFixed(3) ?? '-'}  ${seconds.toFixed(1)} s  ${pictures.at(-1)!.seen.join(', ')}`,
-        );
+    for (const method of methods)
+      for (let seed = 1; seed <= seeds; seed++) {
+        const job = jobRequest.parse({ text, seed, model, method });
+        const file = join(out, `${i + 1}-${method === 'feavis' ? '' : `${method}-`}${seed}.png`);
+        const done = await imagineToFile(engine, job, file, { quiet: true });
+        const rank = done.secondOpinionConcepts.findIndex(({ wnid }) => accept.includes(wnid)) + 1;
+        const { cos, secondOpinion, seconds } = done;
+        const seen = done.secondOpinionConcepts.slice(0, 5).map(({ word }) => word);
+        pictures.push({ text, method, seed, out: file, rank, cos, secondOpinion, seconds, seen });
+        if (!quiet)
+          console.log(
+            `${text}  ${method}  seed ${seed}  rank ${rank || '-'}  cos ${cos?.toFixed(3) ?? '-'}  second ${secondOpinion?.toFixed(3) ?? '-'}  ${seconds.toFixed(1)} s  ${seen.join(', ')}`,
+          );
+      }
+  const sheet = join(out, 'sheet.png');
+  await contactSheet(
+    sheet,
+    pictures.map((picture) => picture.out),
+    seeds * methods.length,
+  );
+  const perText = methods.flatMap((method) =>
+    set.map(({ text }) => {
+      const own = pictures.filter((p) => p.text === text && p.method === method && p.rank > 0);
+      return { text, method, recognised: own.filter(({ rank }) => rank <= 5).length, amongTen: own.length, of: seeds };
+    }),
+  );
+  if (!quiet)
+    for (const method of methods) {
+      const own = perText.filter((p) => p.method === method);
+      const among = own.reduce((sum, { amongTen }) => sum + amongTen, 0);
+      console.log(
+        `${method}: ${own.map(({ text, recognised }) => `${text} ${recognised}/${seeds}`).join(', ')}; among the first ten ${among} of ${own.length * seeds}`,
+      );
     }
-  const files = set.flatMap((_, i) => Array.from({ length: seeds }, (__, s) => join(out, `${i + 1}-${s + 1}.png`)));
-  await contactSheet(join(out, 'sheet.png'), files, seeds);
-  const recognised = (text: string) => pictures.filter((p) => p.text === text && p.rank > 0 && p.rank <= 5).length;
-  const perText = set.map(({ text }) => ({ text, recognised: recognised(text), of: seeds }));
-  if (!quiet) console.log(perText.map(({ text, recognised: n }) => `${text} ${n}/${seeds}`).join(', '));
-  return { model, sheet: join(out, 'sheet.png'), perText, pictures };
+  return { model, sheet, perText, pictures };
 }

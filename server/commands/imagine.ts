@@ -16,7 +16,8 @@ import {
   type Values,
 } from './command.js';
 import { createFilm, filmRun, videoOf } from './film.js';
-import type { Watcher } from '../imagination/imagine.js';
+import { sheetOf } from '../imagination/copies.js';
+import type { Imagined, Watcher } from '../imagination/imagine.js';
 import { pictureFile, plainFile } from '../store/picture.js';
 import { reencodeUpload } from '../store/uploads.js';
 import { openEngine } from './studio.js';
@@ -33,6 +34,8 @@ export const jobOptions = {
   negative: { type: 'string', multiple: true },
   weighted: { type: 'string', multiple: true },
   neuron: { type: 'string', multiple: true },
+  from: { type: 'string' },
+  'cos-power': { type: 'string' },
   model: { type: 'string' },
   device: { type: 'string' },
   seed: { type: 'string' },
@@ -52,12 +55,14 @@ export const jobOptions = {
 
 export const imagineCommand: Command = {
   usage:
-    'imagine "<text>" --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--negative "<text>"]... [--neuron LLP-k[=weight]]... [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--unquantized FILE.png] [--device NAME] [--json]',
-  summary: 'draw what the model imagines at a text',
+    'imagine ["<text>"] --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--from "<text>"] [--negative "<text>"]... [--neuron UNIT[=weight]]... [--copies N [--diversity WEIGHT]] [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--unquantized FILE.png] [--device NAME] [--json]',
+  summary: 'draw what the model imagines at a text, beside neurons (LLP-108, block7.1/ch-33@centre) or at them alone',
   options: {
     ...jobOptions,
     out: { type: 'string' },
     count: { type: 'string' },
+    copies: { type: 'string' },
+    diversity: { type: 'string' },
     video: { type: 'string' },
     unquantized: { type: 'string' },
   },
@@ -72,7 +77,7 @@ export const imagineCommand: Command = {
     if (!Number.isInteger(count) || count < 1 || count > 64)
       throw new UsageError(`--count takes a whole number from 1 to 64, not ${count}`);
     const init = await pictureToStartFrom(values);
-    const job = jobOf({ text: required(positionals, 'text'), init: init?.id }, values);
+    const job = jobOf({ text: textOf(positionals, 'text', values), init: init?.id }, values);
     if (unquantized && job.method !== 'vqgan')
       throw new UsageError('--unquantized belongs to --method vqgan: only its pictures are quantized');
     if (job.seed + count - 1 > limits.seed) throw new UsageError(`--seed with --count must stay at or below ${limits.seed}`);
@@ -81,7 +86,7 @@ export const imagineCommand: Command = {
       const results = [];
       for (let i = 0; i < count; i++) {
         const numbered = (name: string) => (count === 1 ? name : name.replace(/(\.[^.]+)$/, `-${i + 1}$1`));
-        const film = video === undefined ? undefined : createFilm(job);
+        const film = video === undefined ? undefined : createFilm(sheetOf(job));
         const done = await imagineToFile(engine, { ...job, seed: job.seed + i }, numbered(out), {
           init: init?.png,
           frame: film && filmRun(film, job.steps),
@@ -89,10 +94,7 @@ export const imagineCommand: Command = {
           quiet: values.json === true,
         });
         if (film) await film.write(numbered(video!));
-        if (values.json !== true)
-          console.log(
-            `${done.out}  cos ${done.cos.toFixed(3)}  second opinion ${done.secondOpinion?.toFixed(3) ?? '-'}  ${done.seconds.toFixed(1)} s`,
-          );
+        if (values.json !== true) console.log(`${done.out}  ${measuresOf(done)}  ${done.seconds.toFixed(1)} s`);
         results.push(done);
       }
       return count === 1 ? results[0] : { results };
@@ -101,6 +103,19 @@ export const imagineCommand: Command = {
     }
   },
 };
+
+/** The text that a command was given; '' where neurons are named in its place. */
+export const textOf = (positionals: string[], what: string, values: Values): string =>
+  positionals.length === 0 && listOf(values, 'neuron').length > 0 ? '' : required(positionals, what);
+
+/** What a finished picture measured, for people. */
+export function measuresOf({ cos, secondOpinion, neurons }: Pick<Imagined, 'cos' | 'secondOpinion' | 'neurons'>): string {
+  const read = neurons.map(
+    ({ unit, activation, percentile }) => `${unit} ${activation.toFixed(2)} (${percentile?.toFixed(0) ?? '-'}%)`,
+  );
+  const near = cos === null ? [] : [`cos ${cos.toFixed(3)}`, `second opinion ${secondOpinion?.toFixed(3) ?? '-'}`];
+  return [...near, ...read].join('  ');
+}
 
 /** A picture to start from, and its id as `init` of a job. */
 export interface Start {
@@ -125,10 +140,12 @@ export function jobOf(base: Record<string, unknown>, values: Values): Job {
     return { text: entry.slice(0, at), weight };
   });
   const neurons = listOf(values, 'neuron').map((entry) => {
-    const [unit, weight = '1'] = entry.split('=');
-    if (!Number.isFinite(Number(weight)) || weight.trim() === '')
-      throw new UsageError(`--neuron takes LLP-k or LLP-k=weight, not ${JSON.stringify(entry)}`);
-    return { unit, weight: Number(weight) };
+    const [unit, weight, ...more] = entry.split('=');
+    if (more.length > 0 || (weight !== undefined && !(weight.trim() !== '' && Number.isFinite(Number(weight)))))
+      throw new UsageError(
+        `--neuron takes LLP-k, LLP-k=weight or another layer's unit as block7.1/ch-33=weight, not ${JSON.stringify(entry)}`,
+      );
+    return { unit, ...(weight !== undefined && { weight: Number(weight) }) };
   });
   const negative = listOf(values, 'negative');
   const size = stringOf(values, 'size');
@@ -139,6 +156,10 @@ export function jobOf(base: Record<string, unknown>, values: Values): Job {
     method: stringOf(values, 'method'),
     parameters: stringOf(values, 'parameters'),
     objective: stringOf(values, 'objective'),
+    from: stringOf(values, 'from'),
+    cosPower: numberOf(values, 'cos-power'),
+    copies: numberOf(values, 'copies'),
+    diversity: numberOf(values, 'diversity'),
     optimizer: stringOf(values, 'optimizer'),
     schedule: stringOf(values, 'schedule'),
     model: stringOf(values, 'model'),
@@ -173,8 +194,9 @@ export function createTeller(quiet: boolean): Required<Pick<Watcher, 'begun' | '
     begun({ notices }) {
       for (const { message } of notices) console.error(message);
     },
-    step({ step, steps, cos, seconds }) {
-      if (live) process.stderr.write(`\r${step}/${steps}  cos ${cos.toFixed(3)}  ${((step + 1) / seconds).toFixed(1)} steps/s `);
+    step({ step, steps, cos, percentile, seconds }) {
+      const near = cos === null ? `${percentile?.toFixed(1) ?? '-'}%` : `cos ${cos.toFixed(3)}`;
+      if (live) process.stderr.write(`\r${step}/${steps}  ${near}  ${((step + 1) / seconds).toFixed(1)} steps/s `);
     },
     end() {
       if (live) process.stderr.write('\r\x1b[K');

@@ -9,7 +9,7 @@ import { jobRequest, type Job } from '../jobs/job.js';
 import { mainOf, parsePrompts } from '../jobs/prompts.js';
 import { repositoryRoot } from '../root.js';
 import { numberOf, sentences, stringOf, UsageError, type Command } from './command.js';
-import { imagineToFile } from './imagine.js';
+import { imagineToFile, measuresOf } from './imagine.js';
 import { openEngine } from './studio.js';
 
 /** A recipe: an experiment as data. Each job is a job request; `seeds` repeats all of them. */
@@ -19,7 +19,7 @@ const recipeFile = z.strictObject({
   description: z.strictObject({ en: z.string(), zh: z.string() }),
   seeds: z.array(z.number().int().min(0)).min(1).max(16),
   jobs: z
-    .array(z.looseObject({ text: z.string() }))
+    .array(z.looseObject({ text: z.string().default('') }))
     .min(1)
     .max(64),
 });
@@ -90,7 +90,7 @@ export const recipeCommand: Command = {
       for (const [r, jobs] of rows.entries())
         for (const [c, job] of jobs.entries()) {
           const done = await imagineToFile(engine, job, join(out, `${r + 1}-${c + 1}.png`), { quiet: values.json === true });
-          if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  cos ${done.cos.toFixed(3)}`);
+          if (values.json !== true) console.log(`${done.out}  ${job.text}  seed ${job.seed}  ${measuresOf(done)}`);
           const { curve: _, ...told } = done;
           results.push({ ...told, text: job.text, rank: await rankOfText(engine, job, jobs, done.out, embed) });
         }
@@ -100,8 +100,11 @@ export const recipeCommand: Command = {
         results.map((result) => result.out),
         recipe.jobs.length,
       );
-      const first = results.filter(({ rank }) => rank === 1).length;
-      if (values.json !== true) console.log(`${first} of ${results.length} pictures are nearest to their own text\n${sheet}`);
+      const ranked = results.filter(({ rank }) => rank !== null);
+      const first = ranked.filter(({ rank }) => rank === 1).length;
+      if (values.json !== true && ranked.length > 0)
+        console.log(`${first} of ${ranked.length} pictures are nearest to their own text`);
+      if (values.json !== true) console.log(sheet);
       return { recipe: recipe.name, sheet, results };
     } finally {
       await engine.release();
@@ -110,7 +113,8 @@ export const recipeCommand: Command = {
 };
 
 /**
- * The place, from 1, of a picture's own text among the texts of its row, by cosine of the whole picture's embedding.
+ * The place, from 1, of a picture's own text among the texts of its row, by cosine of the whole picture's embedding; null where there are not
+ * several to tell apart, or none of its own.
  * @param embed a text in a model's joint space
  */
 async function rankOfText(
@@ -119,12 +123,14 @@ async function rankOfText(
   row: readonly Job[],
   file: string,
   embed: (model: string, text: string) => Promise<Float32Array>,
-): Promise<number> {
+): Promise<number | null> {
+  const lines = [...new Set(row.map(({ text }) => text))].filter((text) => text !== '');
+  if (own.text === '' || lines.length < 2) return null;
   const { embedding } = await engine.embedImage(own.model, readFileSync(file));
   const nearness = async (line: string) => cosine(embedding, await embed(own.model, mainOf(parsePrompts(line).at(-1)!).text));
   const mine = await nearness(own.text);
   let rank = 1;
-  for (const { text } of row) if ((await nearness(text)) > mine) rank++;
+  for (const text of lines) if ((await nearness(text)) > mine) rank++;
   return rank;
 }
 

@@ -4,7 +4,7 @@ import { drawStory } from '../compare/draw.js';
 import { limits, type Job } from '../jobs/job.js';
 import { readNamed, required, stringOf, UsageError, type Command, type Values } from './command.js';
 import { createFilm, filmRun, videoOf } from './film.js';
-import { imagineToFile, Interrupted, jobOf, jobOptions, pictureToStartFrom, startFrom } from './imagine.js';
+import { imagineToFile, Interrupted, jobOf, jobOptions, measuresOf, pictureToStartFrom, startFrom } from './imagine.js';
 import { untilInterrupted } from './interrupt.js';
 import { openEngine } from './studio.js';
 
@@ -27,7 +27,7 @@ export const storyCommand: Command = {
     const engine = await openEngine(stringOf(values, 'device'));
     try {
       const lines = await untilInterrupted(async (canceled) => {
-        const drawn: { text: string; out: string; cos: number; secondOpinion: number | null }[] = [];
+        const drawn: Pick<Awaited<ReturnType<typeof imagineToFile>>, 'text' | 'out' | 'cos' | 'secondOpinion' | 'neurons'>[] = [];
         let start = init;
         for (const [i, asked] of jobs.entries()) {
           const job = i > 0 && values.morph === true ? after(asked, start!.id, values) : asked;
@@ -40,9 +40,9 @@ export const storyCommand: Command = {
             if (!(error instanceof Interrupted)) throw error;
             break;
           }
-          const { text, out, cos, secondOpinion } = done;
-          drawn.push({ text, out, cos, secondOpinion });
-          if (!quiet) console.log(`${out}  ${text}  cos ${cos.toFixed(3)}  second opinion ${secondOpinion?.toFixed(3) ?? '-'}`);
+          const { text, out, cos, secondOpinion, neurons } = done;
+          drawn.push({ text, out, cos, secondOpinion, neurons });
+          if (!quiet) console.log(`${out}  ${text}  ${measuresOf(done)}`);
           if (values.morph === true) start = startFrom(readFileSync(out));
         }
         return drawn;

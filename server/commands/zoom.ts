@@ -3,14 +3,15 @@ import { z } from 'zod';
 import { decodeTo } from '../compute/pictures.js';
 import type { Engine } from '../compute/engine.js';
 import { stretchOf } from '../imagination/optimizers.js';
+import type { Imagined } from '../imagination/imagine.js';
 import { moved, type Motion } from '../imagination/zoom.js';
 import { limits, type Job } from '../jobs/job.js';
 import { formatPrompts, parsePrompts, type Prompt } from '../jobs/prompts.js';
 import { plainFile } from '../store/picture.js';
 import { readPngText } from '../store/png-text.js';
-import { numberOf, readNamed, required, stringOf, UsageError, type Command, type Values } from './command.js';
+import { numberOf, readNamed, stringOf, UsageError, type Command, type Values } from './command.js';
 import { createFilm, videoOf } from './film.js';
-import { createTeller, jobOf, jobOptions, pictureToStartFrom } from './imagine.js';
+import { createTeller, jobOf, jobOptions, measuresOf, pictureToStartFrom, textOf } from './imagine.js';
 import { untilInterrupted } from './interrupt.js';
 import { openEngine } from './studio.js';
 
@@ -37,7 +38,7 @@ export const zoomCommand: Command = {
       shift: shiftOf(values),
       rotate: within(values, 'rotate', { usual: 0, min: -180, max: 180 }),
     };
-    const given = required(positionals, 'text or FILE.png');
+    const given = textOf(positionals, 'text or FILE.png', values);
     const { job, story, picture, init } = await sceneOf(given, values);
     if (story.length > frames)
       throw new UsageError(`${story.length} prompts in series do not fit into ${frames} frames: take more frames`);
@@ -46,8 +47,9 @@ export const zoomCommand: Command = {
     try {
       const film = createFilm(job);
       const begun = performance.now();
-      const lineOf = (frame: number) => formatPrompts([story[stretchOf(frame, frames, story.length - 1).index]]);
-      const shown: { cos: number; secondOpinion: number | null }[] = [];
+      const lineOf = (frame: number) =>
+        story.length === 0 ? '' : formatPrompts([story[stretchOf(frame, frames, story.length - 1).index]]);
+      const shown: Pick<Imagined, 'cos' | 'secondOpinion'>[] = [];
       await untilInterrupted(async (canceled) => {
         let pixels = picture;
         if (!pixels) {
@@ -65,7 +67,7 @@ export const zoomCommand: Command = {
           pixels = done.pixels;
           film.add(pixels);
           shown.push({ cos: done.cos, secondOpinion: done.secondOpinion });
-          if (!quiet && process.stderr.isTTY) process.stderr.write(`\rframe ${frame + 1}/${frames}  cos ${done.cos.toFixed(3)} `);
+          if (!quiet && process.stderr.isTTY) process.stderr.write(`\rframe ${frame + 1}/${frames}  ${measuresOf(done)} `);
         }
         if (!quiet && process.stderr.isTTY) process.stderr.write('\r\x1b[K');
       });
@@ -94,24 +96,29 @@ export const zoomCommand: Command = {
 /** What is filmed: the job, its prompts in series, and the picture to begin with, where it need not be drawn first. */
 interface Scene {
   job: Job;
+  /** None where there are neurons alone. */
   story: Prompt[][];
   /** [H, W, 3] bytes */
   picture?: Uint8Array;
   init?: Uint8Array;
 }
 
+const storyOf = ({ text }: Job) => (text === '' ? [] : parsePrompts(text));
+
 async function sceneOf(given: string, values: Values): Promise<Scene> {
   if (extname(given).toLowerCase() !== '.png') {
     const init = await pictureToStartFrom(values);
     const job = jobOf({ text: given, init: init?.id }, values);
-    return { job, story: parsePrompts(job.text), init: init?.png };
+    return { job, story: storyOf(job), init: init?.png };
   }
   if (values.init !== undefined) throw new UsageError('give a PNG to go into or --init FILE, not both');
   const bytes = readNamed(given, 'the picture');
   const { width, height, ...fields } = jobIn(given, bytes);
   const job = jobOf(values.size === undefined ? { ...fields, width, height } : fields, values);
+  if (job.copies !== undefined && job.copies > 1)
+    throw new UsageError(`${given} shows ${job.copies} copies side by side: cut one out and name it with --init`);
   // A finished picture is about the last of its prompts in series.
-  return { job, story: parsePrompts(job.text).slice(-1), picture: await decodeTo(bytes, job, 'cover') };
+  return { job, story: storyOf(job).slice(-1), picture: await decodeTo(bytes, job, 'cover') };
 }
 
 const kept = z.object({ job: z.looseObject({ text: z.string() }) });

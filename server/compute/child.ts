@@ -1,6 +1,10 @@
+import { UnknownUnitError } from '../../models/brivl/units.js';
+import { UnfitNetworkError } from '../../models/clip/onnx-eye.js';
 import { UnknownModelError } from '../../models/registry.js';
+import { sheetOf } from '../imagination/copies.js';
 import { UnfitCanvasError } from '../imagination/generator.js';
-import { UnknownNeuronError, type StepReport } from '../imagination/imagine.js';
+import type { StepReport } from '../imagination/imagine.js';
+import { NoDirectionError } from '../imagination/texts.js';
 import { UnknownDeviceError } from './device.js';
 import { createEngine, openRegistry, type Engine } from './engine.js';
 import { BadRequest, type FromChild, type ImagineAnswer, type ImagineAsk, type Requests, type ToChild } from './protocol.js';
@@ -47,6 +51,14 @@ const handlers: { [K in keyof Requests]: (ask: Requests[K]['ask']) => Promise<Re
   embedImage: async ({ model, image }) => (await start('auto')).embedImage(model, image),
   conceptsOfText: async ({ model, text, top, more }) => (await start('auto')).conceptsOfText(model, text, top, more),
   conceptNames: async ({ model }) => (await start('auto')).conceptNames(model),
+  eye: async ({ model }) => (await start('auto')).looker.eye(model),
+  see: async (ask) => (await start('auto')).looker.see(ask),
+  meaning: async ({ model, layer }) => (await start('auto')).looker.meaning(model, layer),
+  products: async ({ a, b }) => (await start('auto')).looker.products(a, b),
+  statistics: async ({ model, layer }) => (await start('auto')).looker.statistics(model, layer),
+  heat: async ({ model, layer, channel, image }) => (await start('auto')).heat(model, { layer, channel }, image),
+  firing: async ({ model, layer, top, image }) => (await start('auto')).firing(model, layer, image, top),
+  relevance: async ({ model, text, image }) => (await start('auto')).relevance(model, text, image),
   conceptsOfImage: async ({ model, image, top, more }) => (await start('auto')).conceptsOfImage(model, image, top, more),
 };
 
@@ -54,6 +66,7 @@ async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
   const { jobId, job } = ask;
   running.add(jobId);
   const pace = createPace();
+  const { width, height } = sheetOf(job);
   try {
     const ready = await start('auto');
     let saved = performance.now();
@@ -63,7 +76,7 @@ async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
         const { seconds: _, ...told } = report;
         send({
           kind: 'progress',
-          progress: { kind: 'step', jobId, ...told, ...pace(report), width: job.width, height: job.height },
+          progress: { kind: 'step', jobId, ...told, ...pace(report), width, height },
         });
       },
       between(save, step) {
@@ -81,7 +94,15 @@ async function runJob(ask: ImagineAsk): Promise<ImagineAnswer> {
 }
 
 /** What is wrong with the request itself, not with the computing. */
-const badRequests = [BadRequest, UnknownModelError, UnknownDeviceError, UnknownNeuronError, UnfitCanvasError];
+const badRequests = [
+  BadRequest,
+  UnfitNetworkError,
+  UnknownModelError,
+  UnknownDeviceError,
+  UnknownUnitError,
+  UnfitCanvasError,
+  NoDirectionError,
+];
 
 /** Steps per second over the last few steps, and the seconds that are left at that pace. */
 function createPace() {

@@ -5,10 +5,18 @@ import { BadRequest } from './protocol.js';
 /** Decompression bombs stop here: 50 megapixels. */
 const limitInputPixels = 50_000_000;
 
-/** An image file as RGB bytes [H, W, 3] of exactly this size: stretched, as BriVL looks at pictures; transparency on white. Throws BadRequest. */
-export async function decodeTo(file: Uint8Array, { width, height }: Canvas, fit: 'fill' | 'cover' = 'fill'): Promise<Uint8Array> {
+/**
+ * An image file (its bytes, or where it lies) as RGB bytes [H, W, 3] of exactly this size: stretched, as BriVL looks at pictures; transparency on
+ * white. Throws BadRequest.
+ */
+export async function decodeTo(
+  file: Uint8Array | string,
+  { width, height }: Canvas,
+  fit: 'fill' | 'cover' = 'fill',
+  mostPixels = limitInputPixels,
+): Promise<Uint8Array> {
   try {
-    const { data } = await sharp(file, { limitInputPixels })
+    const { data } = await sharp(file, { limitInputPixels: mostPixels })
       .rotate()
       .flatten({ background: '#fff' })
       .toColourspace('srgb')

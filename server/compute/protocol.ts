@@ -1,8 +1,13 @@
 import type { ConceptEntry } from '../../models/brivl/model.js';
+import type { ChannelStatistics } from '../../models/brivl/statistics.js';
+import type { Layer } from '../../models/brivl/units.js';
 import type { Tokens } from '../imagination/generator.js';
+import type { Firing, Heat, Relevance } from '../imagination/heat.js';
 import type { Imagined } from '../imagination/imagine.js';
 import type { Concept, Job, Notice } from '../jobs/job.js';
 import type { DeviceState } from '../live/events.js';
+import type { EyeView, Meaning, SeeAsk, Seen } from '../neurons/see.js';
+import type { Rows } from '../neurons/vectors.js';
 
 /** An opaque state from which a run goes on to the same bytes: parameters, optimizer moments, generator, step, curve. */
 export type Checkpoint = Uint8Array;
@@ -18,7 +23,15 @@ export interface Requests {
     answer: { concepts: Concept[]; notices: Notice[] };
   };
   conceptsOfImage: { ask: { model: string; image: Uint8Array; top: number; more?: boolean }; answer: { concepts: Concept[] } };
+  heat: { ask: { model: string; layer: string; channel: number; image: Uint8Array }; answer: Heat };
+  firing: { ask: { model: string; layer: string; top: number; image: Uint8Array }; answer: Firing };
+  relevance: { ask: { model: string; text: string; image: Uint8Array }; answer: Relevance & { notices: Notice[] } };
   conceptNames: { ask: { model: string }; answer: { names: readonly ConceptEntry[] } };
+  eye: { ask: { model: string }; answer: EyeView };
+  see: { ask: SeeAsk; answer: Seen };
+  meaning: { ask: { model: string; layer: string }; answer: Meaning };
+  products: { ask: { a: Rows; b: Rows }; answer: Float32Array };
+  statistics: { ask: { model: string; layer: string }; answer: ChannelStatistics };
 }
 
 export interface ImagineAsk {
@@ -43,8 +56,11 @@ export type Progress =
       jobId: string;
       step: number;
       steps: number;
-      cos: number;
+      /** Null without a text. */
+      cos: number | null;
       secondOpinion?: number;
+      /** Of the first neuron. */
+      percentile?: number;
       concepts?: Concept[];
       stepsPerSecond: number;
       secondsLeft: number;
@@ -59,7 +75,8 @@ export type Progress =
 /** A model as the Models page lists it. */
 export interface ModelView {
   name: string;
-  kind: 'encoder' | 'generator';
+  /** Encoders read texts too; eyes only see pictures. */
+  kind: 'encoder' | 'eye' | 'generator';
   description: string;
   hash: string;
   parameters: number;
@@ -67,6 +84,8 @@ export interface ModelView {
   inputSize: number;
   embed: number;
   channels: number;
+  /** With units that can be named; none of a generator. */
+  layers: readonly Layer[];
   ready: boolean;
 }
 

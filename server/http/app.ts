@@ -120,7 +120,8 @@ function servePage(app: Express, folder: string): void {
     }),
   );
   app.get('/{*page}', (request, response) => {
-    if (path.extname(request.path) !== '')
+    // A layer's name may have dots, as block7.1 does.
+    if (path.extname(request.path) !== '' && !request.path.startsWith('/neurons/'))
       throw new Problem(404, 'not_found', `there is no file ${JSON.stringify(request.path.slice(0, 100))}`);
     if (!existsSync(index))
       throw new Problem(503, 'page_not_built', 'the page is not built: run npm start, or use the API at /api/openapi.json');

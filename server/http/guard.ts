@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
-import type { RequestHandler } from 'express';
+import type { Request, RequestHandler } from 'express';
 import { Problem } from './problem.js';
 
 export interface Guard {
@@ -15,6 +15,10 @@ export interface Guard {
 const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
 const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS']);
 const cookieName = 'reverie_token';
+
+/** A unit's page made for a frame: it shows and does nothing, so that no click in it can be stolen. client/lib/address.svelte.ts asks the same. */
+const isFrame = ({ method, path, query }: Request) =>
+  (method === 'GET' || method === 'HEAD') && query['embed'] === 'true' && /^\/neurons\/[^/]+\/[^/]+\/\d{1,6}$/.test(path);
 
 /** True for addresses that only this machine can reach. */
 export const isLoopback = (host: string) => host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
@@ -65,8 +69,7 @@ export function createGuard({ token, host, hosts }: { token?: string; host: stri
   return {
     http(request, response, next) {
       response.set({
-        'Content-Security-Policy':
-          "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        'Content-Security-Policy': `default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors ${isFrame(request) ? '*' : "'none'"}`,
         'X-Content-Type-Options': 'nosniff',
         'Referrer-Policy': 'no-referrer',
         'Cross-Origin-Resource-Policy': 'same-origin',

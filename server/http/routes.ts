@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Response } from 'express';
 import { z } from 'zod';
+import { parseUnit, requireUnit, UnknownUnitError } from '../../models/brivl/units.js';
 import { embedPictures, embedTexts, rank, scoresOf } from '../compare/compare.js';
 import { bundledLabels, conceptLabels, conceptsAsLabels, labelsIn, readBundledLabels, type LabelFile } from '../compare/labels.js';
 import { rememberingEmbedders } from '../compare/remembering.js';
@@ -10,10 +11,13 @@ import type { Compute, ModelView } from '../compute/protocol.js';
 import { contentId, jobRequest, jobStatuses, lineOfText, modelName, storyRequest, type Job, type JobStatus } from '../jobs/job.js';
 import type { Scheduler } from '../jobs/scheduler.js';
 import type { DeviceState } from '../live/events.js';
+import type { Indexer } from '../neurons/indexer.js';
 import { countJobsByStatus, findJobByKey, isKnownPicture, listJobs } from '../store/jobs.js';
 import { deleteResult, findResult, keepImage, listResults, resultView } from '../store/results.js';
 import type { Store } from '../store/store.js';
 import { reencodeUpload, UnreadablePicture } from '../store/uploads.js';
+import { heatRoutes } from './heat-routes.js';
+import { neuronRoutes } from './neuron-routes.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
 import * as views from './views.js';
@@ -23,6 +27,7 @@ export interface Studio {
   store: Store;
   scheduler: Scheduler;
   compute: Compute;
+  indexer: Indexer;
   /** What compute said of itself last. */
   description: () => { device: DeviceState; models: ModelView[] };
 }
@@ -48,7 +53,7 @@ const more = z
   .describe('Also concepts that were made from pictures, beyond the classes of the network');
 
 /** The rows of the API in the order in which its description lists them. */
-export function apiRoutes({ store, scheduler, compute, description }: Studio): Route[] {
+export function apiRoutes({ store, scheduler, compute, indexer, description }: Studio): Route[] {
   const requireModel = (name: string): ModelView => {
     const encoders = description().models.filter(({ kind }) => kind === 'encoder');
     const model = encoders.find((candidate) => candidate.name === name);
@@ -65,14 +70,12 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
   };
 
   const requirePossible = (job: Job) => {
-    const { channels } = requireModel(job.model);
-    const beyond = job.neurons.find(({ unit }) => Number(unit.slice(4)) >= channels);
-    if (beyond)
-      throw new Problem(
-        400,
-        'unknown_neuron',
-        `${job.model} has no neuron ${beyond.unit}: its neurons are LLP-0 to LLP-${channels - 1}`,
-      );
+    const model = requireModel(job.model);
+    try {
+      for (const { unit } of job.neurons) requireUnit(model, parseUnit(unit));
+    } catch (error) {
+      throw error instanceof UnknownUnitError ? new Problem(400, 'unknown_neuron', error.message) : error;
+    }
     if (job.generator !== undefined) requireGenerator(job.generator);
     if (job.init !== undefined) requirePicture(job.init);
   };
@@ -456,6 +459,8 @@ export function apiRoutes({ store, scheduler, compute, description }: Studio): R
         });
       },
     }),
+    ...heatRoutes({ store, compute, description }),
+    ...neuronRoutes({ store, compute, indexer }),
   ];
 }
 

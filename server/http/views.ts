@@ -10,6 +10,7 @@ import {
   type CurvePoint,
   type ErrorBody,
   type JobView,
+  type NeuronReading,
   type Notice,
   type ResultView,
 } from '../jobs/job.js';
@@ -27,9 +28,24 @@ export const concept = z.object({
   score: cosine,
 }) satisfies z.ZodType<Concept>;
 
-const notice = z.object({ code: z.string(), message: z.string() }) satisfies z.ZodType<Notice>;
+export const notice = z.object({ code: z.string(), message: z.string() }) satisfies z.ZodType<Notice>;
 
-const curvePoint = z.object({ step: z.int(), cos: cosine, secondOpinion: cosine.optional() }) satisfies z.ZodType<CurvePoint>;
+const percentile = z.number().min(0).max(100);
+
+const curvePoint = z.object({
+  step: z.int(),
+  cos: cosine.nullable(),
+  secondOpinion: cosine.optional(),
+  percentile: percentile.optional().describe('Of the first neuron'),
+}) satisfies z.ZodType<CurvePoint>;
+
+const neuronReading = z.object({
+  unit: z.string(),
+  layer: z.string(),
+  channel: z.int(),
+  activation: z.number().describe("The mean of the channel over the picture's map, or its value at the unit's spot"),
+  percentile: percentile.nullable().describe('The share of the bundled photographs that drive it less'),
+}) satisfies z.ZodType<NeuronReading>;
 
 export const jobView = z.object({
   id: z.string(),
@@ -58,11 +74,12 @@ export const resultView = z.object({
   device: z.string(),
   width: z.int(),
   height: z.int(),
-  cos: cosine,
+  cos: cosine.nullable().describe('To the text; null where the job has none'),
   secondOpinion: cosine.nullable(),
   textConcepts: z.array(concept),
   pictureConcepts: z.array(concept),
   secondOpinionConcepts: z.array(concept),
+  neurons: z.array(neuronReading).describe('What the finished picture does to the neurons that the job names'),
   curve: z.array(curvePoint),
   seconds: z.number(),
   notices: z.array(notice),
@@ -81,7 +98,7 @@ export const tokens = z.object({
 
 const model = z.object({
   name: z.string(),
-  kind: z.enum(['encoder', 'generator']),
+  kind: z.enum(['encoder', 'eye', 'generator']),
   description: z.string(),
   hash: z.string(),
   parameters: z.int(),
@@ -89,6 +106,7 @@ const model = z.object({
   inputSize: z.int(),
   embed: z.int(),
   channels: z.int(),
+  layers: z.array(z.object({ name: z.string(), channels: z.int() })),
   ready: z.boolean(),
 }) satisfies z.ZodType<ModelView>;
 

@@ -1,9 +1,9 @@
 import { bilinearMatrix } from '../../models/graph/ops/resize.js';
-import { Graph, simplify, type TypedArray } from '../../models/graph/index.js';
+import { Graph, simplify, type Shape, type TypedArray, type Value } from '../../models/graph/index.js';
 import type { VqganModel } from '../../models/vqgan/model.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import type { Job } from '../jobs/job.js';
-import type { Canvas, Parametrization } from './parameters.js';
+import type { Canvas, Drawn, Parametrization } from './parameters.js';
 import type { Random } from './random.js';
 import type { Sessions } from './sessions.js';
 
@@ -15,18 +15,28 @@ export function latentMapOf(generator: VqganModel): Parametrization {
   const { config, channelRange, hash } = generator;
   const f = config.downsampling;
   const perChannel = (g: Graph, values: Float32Array) => g.floats(values, [config.embedDim, 1, 1]);
+  /** z: [N, embedDim, h, w], or [N, 1, embedDim, h, w] */
+  const drawAll = (g: Graph, z: Value, { width, height }: Canvas): Drawn[] => {
+    const [h, w] = z.shape.slice(-2);
+    const { codes, straightThrough } = generator.quantize(g, g.reshape(z, [z.shape[0], config.embedDim, h, w]));
+    const pictures = clampToPicture(g, generator.decode(g, straightThrough));
+    return Array.from({ length: z.shape[0] }, (_, i) => ({
+      picture: oneOf(g, pictures, i, [3, height, width]),
+      codes: g.op('Cast', [oneOf(g, codes, i, [h, w])], { to: 6 }),
+    }));
+  };
   return {
     key: `vqgan-${hash}`,
     shape: ({ width, height }) => [1, config.embedDim, height / f, width / f],
-    draw(g, z, { width, height }) {
-      const { codes, straightThrough } = generator.quantize(g, z);
-      const picture = clampToPicture(g, generator.decode(g, straightThrough));
-      const [, h, w] = codes.shape;
-      return { picture: g.reshape(picture, [3, height, width]), codes: g.op('Cast', [g.reshape(codes, [h, w])], { to: 6 }) };
-    },
+    draw: (g, z, canvas) => drawAll(g, z, canvas)[0],
+    drawAll,
     bound: (g, z) => g.op('Min', [g.op('Max', [z, perChannel(g, channelRange.low)]), perChannel(g, channelRange.high)]),
   };
 }
+
+/** The i-th along the first axis. */
+const oneOf = (g: Graph, all: Value, i: number, shape: Shape): Value =>
+  g.reshape(all.shape[0] === 1 ? all : g.slice(all, 0, i, i + 1), shape);
 
 /** A canvas that the generator's grid of tokens does not fill. */
 export class UnfitCanvasError extends Error {}
@@ -44,12 +54,17 @@ export function requireFit({ width, height }: Canvas, { name, config }: VqganMod
 /** What a picture is drawn from without its quantizer: the latent map itself, to see what the codes took from it or gave it. */
 export function unquantized(generator: VqganModel): Parametrization {
   const { key, shape } = latentMapOf(generator);
+  const drawAll = (g: Graph, z: Value, { width, height }: Canvas): Drawn[] => {
+    const pictures = clampToPicture(g, generator.decode(g, g.reshape(z, [z.shape[0], ...z.shape.slice(-3)])));
+    return Array.from({ length: z.shape[0] }, (_, i) => ({
+      picture: oneOf(g, pictures, i, [3, height, width]),
+    }));
+  };
   return {
     key: `${key}-unquantized`,
     shape,
-    draw: (g, z, { width, height }) => ({
-      picture: g.reshape(clampToPicture(g, generator.decode(g, z)), [3, height, width]),
-    }),
+    draw: (g, z, canvas) => drawAll(g, z, canvas)[0],
+    drawAll,
   };
 }
 
@@ -94,7 +109,8 @@ function encodeGraph({ width, height }: Canvas, generator: VqganModel): Graph {
   return simplify(g);
 }
 
-function randomCodes({ config, codebook }: VqganModel, { width, height }: Canvas, random: Random): Float32Array {
+/** The codes of tokens drawn alike, as a latent map. */
+export function randomCodes({ config, codebook }: VqganModel, { width, height }: Canvas, random: Random): Float32Array {
   const { downsampling, embedDim, codes } = config;
   const positions = (width / downsampling) * (height / downsampling);
   const z = new Float32Array(embedDim * positions);

@@ -1,14 +1,20 @@
-import { percentile, type BrivlModel } from '../../models/brivl/model.js';
+import type { BrivlModel } from '../../models/brivl/model.js';
+import { percentile, type ChannelStatistics } from '../../models/brivl/statistics.js';
+import { llpLayer } from '../../models/brivl/efficientnet.js';
+import { siteName } from '../../models/brivl/units.js';
 import { sizeOf, type TypedArray } from '../../models/graph/index.js';
 import type { VqganModel } from '../../models/vqgan/model.js';
 import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
 import { decodeCheckpoint, encodeCheckpoint, type Extra, type RunState } from './checkpoint.js';
+import { copied, copiesIn, sheetOf } from './copies.js';
 import { latentMapOf, requireFit, startOf, tokensOf, unquantized, type Tokens } from './generator.js';
-import { askSecond, conceptsOf, cosine, lookAt } from './look.js';
+import { askSecond, conceptsOf, cosine, inner, lookAt, mean, meanOfRows, type Look } from './look.js';
+import { pullWeights, pullsOf, readingsOf, sitesOf } from './neurons.js';
 import { meanOf, optimizers, remember, schedules, stretchOf, type OptimizerName } from './optimizers.js';
 import { parametrizations, type Canvas, type Parametrization } from './parameters.js';
 import { Random } from './random.js';
 import type { Feeds, Runner, Sessions } from './sessions.js';
+import type { StatisticsOf } from './statistics.js';
 import { drawGraph, stepGraph, type StepSpec } from './step.js';
 import { embedSets, setsOf } from './texts.js';
 import { viewPlans, ViewSampler, viewsOfRun, type ViewFeeds } from './views.js';
@@ -18,20 +24,19 @@ export interface ImagineInput {
   model: BrivlModel;
   /** What draws, when the job's method is vqgan. */
   generator?: VqganModel;
-  /** Picture to start from, [3, H, W] in [0, 1] at the canvas's size. */
+  /** Picture to start from, [3, H, W] in [0, 1] at the size of one copy. */
   start?: Float32Array;
   checkpoint?: Uint8Array;
+  /** How photographs drive the sites of the job's neurons; when left out, what the model's own files tell. */
+  statistics?: StatisticsOf;
 }
 
 /**
- * The picture after `step` moves, and how near it was: the mean cosine over the views of the step. Where the mean of latent maps is shown,
- * views are of the latest one.
+ * The picture after `step` moves, and how near it was: the mean cosine over the views of the step (null without a text), and the percentile of
+ * their mean answer of the first neuron. Where the mean of latent maps is shown, views are of the latest one.
  */
-export interface StepReport {
-  step: number;
+export interface StepReport extends CurvePoint {
   steps: number;
-  cos: number;
-  secondOpinion?: number;
   concepts?: Concept[];
   /** [H, W, 3]; empty at steps where the mean of latent maps is not drawn. */
   pixels: Uint8Array;
@@ -52,10 +57,11 @@ export interface Watcher {
 export interface Imagined {
   canceled: boolean;
   pixels: Uint8Array;
+  /** Of the sheet, where there are copies. */
   width: number;
   height: number;
-  /** Cosine of the whole, finished picture to the text. */
-  cos: number;
+  /** Cosine of the whole, finished picture to the text, or along the direction to it; the mean over copies. Null without a text. */
+  cos: number | null;
   secondOpinion: number | null;
   pictureConcepts: Concept[];
   secondOpinionConcepts: Concept[];
@@ -86,16 +92,22 @@ const defaultAverage = 0.9;
  */
 export async function imagine(sessions: Sessions, input: ImagineInput, watcher: Watcher = {}): Promise<Imagined> {
   const { job, model } = input;
-  const canvas: Canvas = { width: job.width, height: job.height };
+  const canvas = sheetOf(job);
   const begunAt = performance.now();
-  const generator = generatorOf(input, canvas);
+  const generator = generatorOf(input, canvas.tile);
+  const pulls = pullsOf(job, { name: model.name, layers: model.eye.layers });
+  const statistics: ChannelStatistics[] = [];
+  for (const { site } of pulls) statistics.push(await (input.statistics ?? statisticsOfFiles)(model, site));
   const prompts = setsOf(job);
-  const { sets, notices } = await embedSets(sessions, model, prompts);
-  watcher.begun?.({ textConcepts: conceptsOf(model, sets.at(-1)!.main, 5), notices });
+  const { sets, texts, notices } = await embedSets(sessions, model, prompts, job.from);
+  const last = sets.at(-1)!.main;
+  watcher.begun?.({ textConcepts: last ? conceptsOf(model, last, 5) : [], notices });
 
-  const parametrization = generator ? latentMapOf(generator) : parametrizations[job.parameters];
-  const stops = prompts.flat().some(({ stop }) => stop !== null);
-  const spec = specOf(job, sets[0].feeds.weights.length, sessions.target, stops);
+  const parametrizationOf = (base: Parametrization) => copied(base, canvas);
+  const base = generator ? latentMapOf(generator) : parametrizations[job.parameters];
+  const parametrization = parametrizationOf(base);
+  const stops = prompts.some(({ main, others }) => [main, ...others].some((prompt) => prompt && prompt.stop !== null));
+  const spec = specOf(job, texts, sessions.target, stops);
   const key = `${model.hash}:${parametrization.key}:${JSON.stringify(spec)}`;
   const stepper = await sessions.runner(`step:${key}`, () => stepGraph(spec, model.eye, parametrization));
   const optimizer = optimizers[spec.optimizer];
@@ -104,31 +116,53 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const random = new Random(job.seed);
   const plan = viewPlans[generator ? 'vqgan' : job.parameters];
   const sampler = new ViewSampler(plan, canvas, job.views, model.eye.size, new Random(job.seed ^ 0x5eed));
-  const neurons = neuronWeights(job, model);
+  const neurons = pullWeights(pulls, statistics);
+  const pulling = Object.fromEntries(neurons.map((weights, i) => [`neurons${i}`, weights]));
+  const first = pulls[0]?.units[0].channel;
+  const sites = pulls.map(({ site }) => site);
+  const read = (answers: readonly Float32Array[]) => readingsOf(job, pulls, statistics, answers);
   let concepts: Concept[] = [];
   /** The texts of a step: sets in series share the steps. After the last step they are still those of the last set. */
   const textsAt = (step: number) => sets[stretchOf(Math.min(step, job.steps - 1), job.steps, sets.length - 1).index];
 
   const inspect = async (pixels: Uint8Array) => {
     const { main } = textsAt(state.step);
-    const { embedding: seen, channels } = await lookAt(sessions, model.hash, model.eye, pixels, canvas);
-    const second = model.second ? await askSecond(sessions, model, model.second, main, pixels, canvas) : null;
-    concepts = conceptsOf(model, seen, 10);
-    return { cos: cosine(seen, main), second, channels };
+    const pictures = copiesIn(pixels, canvas);
+    const looks: Look[] = [];
+    for (const picture of pictures) looks.push(await lookAt(sessions, model.hash, model.eye, picture, canvas.tile, sites));
+    const second = model.second ? await askSecond(sessions, model, model.second, main, pictures, canvas.tile) : null;
+    concepts = conceptsOf(model, meanOfRows(looks.map(({ embedding }) => embedding)), 10);
+    return {
+      cos: main && mean(looks.map(({ embedding }) => cosine(embedding, main))),
+      second,
+      answers: sites.map((_, i) => meanOfRows(looks.map(({ answers }) => answers[i]))),
+    };
   };
-  const draw = async (parameters: Float32Array, by: Parametrization = parametrization) => {
-    const drawKey = `draw:${by.key}:${canvas.width}x${canvas.height}`;
-    return (await sessions.runner(drawKey, () => drawGraph(canvas, by))).run({ parameters });
+  const draw = async (parameters: Float32Array, by: Parametrization = parametrization, size: Canvas = canvas) => {
+    const drawKey = `draw:${by.key}:${size.width}x${size.height}`;
+    return (await sessions.runner(drawKey, () => drawGraph(size, by))).run({ parameters });
   };
+  /** Of one copy: its cosine to the text, or what its neurons add up to where there is no text. */
   const nearness = async (parameters: Float32Array) => {
-    const pixels = (await draw(parameters)).preview as Uint8Array;
-    return cosine((await lookAt(sessions, model.hash, model.eye, pixels, canvas)).embedding, sets[0].main);
+    const pixels = (await draw(parameters, base, canvas.tile)).preview as Uint8Array;
+    const { main } = sets[0];
+    const { embedding, answers } = await lookAt(sessions, model.hash, model.eye, pixels, canvas.tile, main ? [] : sites);
+    if (main) return cosine(embedding, main);
+    return answers.reduce((sum, row, i) => sum + inner(row, neurons[i]), 0);
   };
-  const state = await begin(input, random, sizeOf(parametrization.shape(canvas)), spec, decay, () =>
+  const startOfCopy = () =>
     generator
-      ? bestOf(job.tries ?? 1, () => startOf(sessions, generator, canvas, job.start ?? 'smooth', random, input.start), nearness)
-      : parametrizations[job.parameters].init(canvas, random, input.start),
-  );
+      ? bestOf(
+          job.tries ?? 1,
+          () => startOf(sessions, generator, canvas.tile, job.start ?? 'smooth', random, input.start),
+          nearness,
+        )
+      : parametrizations[job.parameters].init(canvas.tile, random, input.start);
+  const state = await begin(input, random, sizeOf(parametrization.shape(canvas)), spec, decay, async () => {
+    const all = new Float32Array(sizeOf(parametrization.shape(canvas)));
+    for (let copy = 0; copy < canvas.copies; copy++) all.set(await startOfCopy(), (copy * all.length) / canvas.copies);
+    return all;
+  });
   const toShow = () => (state.sum ? meanOf(state.sum, state.step + 1, decay) : state.parameters);
   const elapsed = () => state.seconds + (performance.now() - begunAt) / 1000;
   const ranAway = (step: number, what: string) =>
@@ -150,21 +184,27 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     if (state.step === begunStretch) for (const slot of state.slots) slot.fill(0);
     const scalars = optimizer.scalars(t - begunStretch, rate * schedules[job.schedule](t - begunStretch, length));
     const views = sampler.sample(random);
-    const { out, cos, loss } = await averagedStep(stepper, spec.runs, views, {
+    const { out, cos, answers, loss } = await averagedStep(stepper, spec.runs, views, {
       parameters: state.parameters,
       ...Object.fromEntries(state.slots.map((slot, i) => [`slot${i}`, slot])),
       ...Object.fromEntries(scalars.map((value, i) => [`scalar${i}`, Float32Array.of(value)])),
       ...textsAt(state.step).feeds,
-      ...(neurons ? { neurons } : {}),
+      ...pulling,
       anchorWeight: Float32Array.of((job.anchor ?? 0) * (1 - state.step / job.steps)),
       ...(state.start ? { start: state.start } : {}),
     });
-    if (!Number.isFinite(cos) || !Number.isFinite(loss)) throw ranAway(t, 'the loss is not a number');
+    if (!Number.isFinite(cos ?? 0) || !Number.isFinite(loss)) throw ranAway(t, 'the loss is not a number');
     const isAsked = state.step % askEvery === 0;
     const isDrawn = !state.sum || isAsked || state.step % meanEvery === 0;
     const { pixels, tokens } = isDrawn ? shown(state.sum ? await draw(toShow()) : out) : { pixels: new Uint8Array() };
     const asked = isAsked ? await inspect(pixels) : null;
-    const point: CurvePoint = { step: state.step, cos, ...(asked?.second ? { secondOpinion: asked.second.score } : {}) };
+    const score = asked?.second?.score ?? null;
+    const point: CurvePoint = {
+      step: state.step,
+      cos,
+      ...(score !== null && { secondOpinion: score }),
+      ...(answers && { percentile: percentile(statistics[0].quantiles, first, answers[first]) }),
+    };
     state.curve.push(point);
     watcher.step?.({
       ...point,
@@ -186,18 +226,19 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     throw ranAway(state.step, 'its parameters are not numbers');
 
   const { pixels, tokens } = shown(await draw(toShow()));
-  const { cos, second, channels } = await inspect(pixels);
+  const { cos, second, answers } = await inspect(pixels);
   const canceled = state.step < job.steps;
-  const without = generator && !canceled ? await draw(toShow(), unquantized(generator)) : null;
+  const without = generator && !canceled ? await draw(toShow(), parametrizationOf(unquantized(generator))) : null;
   return {
     canceled,
     pixels,
-    ...canvas,
+    width: canvas.width,
+    height: canvas.height,
     cos,
     secondOpinion: second?.score ?? null,
     pictureConcepts: concepts,
     secondOpinionConcepts: second?.concepts ?? [],
-    neurons: readNeurons(job, model, channels),
+    neurons: read(answers),
     ...(tokens && { tokens }),
     ...(generator && { generator: { name: generator.name, hash: generator.hash } }),
     ...(without && { unquantized: without.preview as Uint8Array }),
@@ -220,33 +261,50 @@ async function bestOf<T>(tries: number, make: () => Promise<T>, judge: (made: T)
   return best;
 }
 
-/** One step of the stepper's graph: its outputs of the last run, and loss and cosine over the views of all. */
+/** What a run gets without anything that measures. */
+const statisticsOfFiles: StatisticsOf = ({ name, statistics }, { layer, spot }) => {
+  const own = spot === 'mean' ? statistics.get(layer) : undefined;
+  if (!own) throw new Error(`the files of ${name} do not tell how photographs drive ${siteName({ layer, spot })}`);
+  return Promise.resolve(own);
+};
+
+/**
+ * One step of the stepper's graph: its outputs of the last run, and loss, cosine (null without a text) and the answers of the first site (null
+ * without neurons) over the views of all.
+ */
 async function averagedStep(stepper: Runner, runs: number, views: ViewFeeds, feeds: Feeds) {
   let out: Record<string, TypedArray> = {};
   let gradient: TypedArray = new Float32Array(feeds.parameters.length);
   let [cos, loss] = [0, 0];
+  const answers: Float32Array[] = [];
   for (let run = 0; run < runs; run++) {
     out = await stepper.run({ ...feeds, ...viewsOfRun(views, run, runs), gradient });
     gradient = out["gradient'"];
-    cos += (out.cos[0] as number) / runs;
+    if ('cos' in out) cos += (out.cos[0] as number) / runs;
+    if ('answers0' in out) answers.push(out.answers0 as Float32Array);
     loss += (out.loss[0] as number) / runs;
   }
-  return { out, cos, loss };
+  return { out, cos: 'cos' in out ? cos : null, answers: answers.length > 0 ? meanOfRows(answers) : null, loss };
 }
 
 export function specOf(job: Job, texts: number, target: StepSpec['target'], stops = false): StepSpec {
-  const { width, height, parameters, views, batch = views, objective, totalVariation } = job;
+  const { parameters, views, batch = views, objective, cosPower, totalVariation, copies = 1, diversity = 0 } = job;
+  const { width, height } = sheetOf(job);
   const optimizer = job.optimizer ?? (parameters === 'maco' ? 'nadam' : 'adam');
+  const neurons = sitesOf(job);
   return {
     canvas: { width, height },
     views: batch,
     runs: views / batch,
     objective,
+    ...(cosPower !== undefined && { cosPower }),
     optimizer,
     texts,
+    isAbout: job.text !== '',
     stops,
     totalVariation,
-    neurons: job.neurons.length > 0,
+    neurons,
+    diversity: copies > 1 && diversity > 0 ? { copies, weight: diversity, layer: neurons[0]?.layer ?? llpLayer } : null,
     anchor: job.anchor ? (job.anchorTo ?? 'zero') : null,
     target,
   };
@@ -297,32 +355,4 @@ async function begin(
     ...(decay > 0 && { sum: remember(null, parameters, decay) }),
     ...(anchor === 'start' && { start: parameters }),
   };
-}
-
-/** A neuron that the model does not have. */
-export class UnknownNeuronError extends Error {}
-
-function channelOf(unit: string, { name, eye }: BrivlModel): number {
-  const channel = Number(unit.slice('LLP-'.length));
-  if (channel < eye.channels) return channel;
-  throw new UnknownNeuronError(`${name} has no neuron ${unit}: its neurons are LLP-0 to LLP-${eye.channels - 1}`);
-}
-
-/** Weights over all channels, each in units of its own standard deviation; null when the job names none. */
-function neuronWeights(job: Job, model: BrivlModel): Float32Array | null {
-  if (job.neurons.length === 0) return null;
-  const weights = new Float32Array(model.eye.channels);
-  for (const { unit, weight } of job.neurons) {
-    const channel = channelOf(unit, model);
-    weights[channel] += weight / model.deviations[channel];
-  }
-  return weights;
-}
-
-function readNeurons(job: Job, model: BrivlModel, channels: Float32Array): NeuronReading[] {
-  return job.neurons.map(({ unit }) => {
-    const channel = channelOf(unit, model);
-    const activation = channels[channel];
-    return { channel, activation, percentile: model.quantiles && percentile(model.quantiles, channel, activation) };
-  });
 }

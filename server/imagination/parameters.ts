@@ -15,6 +15,8 @@ export interface Parametrization {
   key: string;
   shape(canvas: Canvas): Shape;
   draw(g: Graph, parameters: Value, canvas: Canvas): Drawn;
+  /** Draws several at once, of parameters [N, ...shape], where that is less work than one after another. */
+  drawAll?(g: Graph, parameters: Value, canvas: Canvas): Drawn[];
   /** The nearest parameters that are allowed, where not all are: moves end in them. */
   bound?(g: Graph, parameters: Value): Value;
 }

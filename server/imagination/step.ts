@@ -1,6 +1,8 @@
 import { differentiate, Graph, simplify, type Target, type Value } from '../../models/graph/index.js';
 import type { Eye } from '../../models/brivl/model.js';
-import { distance, neurons, objectives, totalVariation, unstopped, weighted, type ObjectiveName } from './objectives.js';
+import { channelsAt } from '../../models/brivl/towers.js';
+import type { Site } from '../../models/brivl/units.js';
+import { distance, likeness, neurons, objectives, totalVariation, unstopped, weighted, type ObjectiveName } from './objectives.js';
 import { optimizers, type OptimizerName } from './optimizers.js';
 import type { Canvas, Parametrization } from './parameters.js';
 import { cutViews, viewInputs } from './views.js';
@@ -13,12 +15,20 @@ export interface StepSpec {
   /** Runs whose gradients are averaged before a move: with less views in each they take less memory. */
   runs: number;
   objective: ObjectiveName;
+  /** Of dot-cos; 1 when left out. */
+  cosPower?: number;
   optimizer: OptimizerName;
+  /** May be 0. */
   texts: number;
+  /** Whether the first text is what the picture is about. */
+  isAbout: boolean;
   /** Whether there are texts that stop. */
   stops: boolean;
   totalVariation: number;
-  neurons: boolean;
+  /** Where the neurons are that pull, each site once. */
+  neurons: readonly Site[];
+  /** Copies that are held apart: views are dealt to them in turns. */
+  diversity: { copies: number; weight: number; layer: string } | null;
   /** What the parameters are held near. */
   anchor: 'zero' | 'start' | null;
   target: Target;
@@ -27,11 +37,12 @@ export interface StepSpec {
 /**
  * One step of imagination as one graph: draw the picture, cut views, look, measure, differentiate, move.
  *
- * Inputs: `parameters`, `slot0`..., `rows`, `columns`, `noise`, `brightness` (views.ts), `texts` [K, E], `weights` [K],
- * `stops` [K] if some stop (objectives.ts), `neurons` [C] if asked for, `anchorWeight` (and `start`, of the parameters' shape) if there is
- * an anchor, and the optimizer's scalars `scalar0`....
- * Outputs: `parameters'`, `slot0'`..., `loss`, `cos` (mean over views, first text), `preview` [H, W, 3] uint8: the picture before the move,
- * and `codes` [h, w] int32 if it has tokens.
+ * Inputs: `parameters`, `slot0`..., `rows`, `columns`, `noise`, `brightness` (views.ts), `texts` [K, E] and `weights` [K] if there are texts,
+ * `stops` [K] if some stop (objectives.ts), weights `neurons0` [C]... of the channels of each site, `anchorWeight` (and `start`, of the
+ * parameters' shape) if there is an anchor, and the optimizer's scalars `scalar0`....
+ * Outputs: `parameters'`, `slot0'`..., `loss`, `cos` (mean over views, first text) if the picture is about a text, `answers0` [1, C]: what the
+ * channels of the first site answered (mean over views), `preview` [H, W, 3] uint8: the picture before the move, and `codes` [h, w] int32 if it
+ * has tokens.
  *
  * With several runs to a move there is an input `gradient`, the sum over the runs before (0 for the first), and an output `gradient'`, the sum
  * with this one's; the move is the one that this sum over all runs asks for, so only the last run's counts.
@@ -44,19 +55,30 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
   const parameters = g.input('parameters', shape);
   const slots = Array.from({ length: optimizer.slots }, (_, i) => g.input(`slot${i}`, shape));
   const inputs = viewInputs(g, views, eye.size, canvas);
-  const texts = g.input('texts', [spec.texts, eye.embed]);
-  const weights = g.input('weights', [spec.texts]);
+  const said =
+    spec.texts > 0 ? { texts: g.input('texts', [spec.texts, eye.embed]), weights: g.input('weights', [spec.texts]) } : null;
   const scalars = optimizer.scalars(1, 1).map((_, i) => g.input(`scalar${i}`, []));
 
   const { picture, codes } = g.within('draw', () => parametrization.draw(g, parameters, canvas));
   const crops = g.within('views', () => cutViews(g, picture, inputs));
   const seen = eye.look(g, crops);
   const loss = g.within('objective', () => {
-    const each = objectives[spec.objective](g, seen, texts);
-    const moving = spec.stops ? g.mul(each, unstopped(g, seen, texts, weights, g.input('stops', [spec.texts]))) : each;
-    const parts = [weighted(g, moving, weights)];
+    const parts = [];
+    if (said) {
+      const { texts, weights } = said;
+      const each = objectives[spec.objective](g, seen, texts, spec.cosPower);
+      const moving = spec.stops ? g.mul(each, unstopped(g, seen, texts, weights, g.input('stops', [spec.texts]))) : each;
+      parts.push(weighted(g, moving, weights));
+    }
     if (spec.totalVariation > 0) parts.push(g.scale(totalVariation(g, picture), spec.totalVariation));
-    if (spec.neurons) parts.push(neurons(g, seen, g.input('neurons', [eye.channels])));
+    spec.neurons.forEach((site, i) => {
+      const { channels } = eye.layers.find(({ name }) => name === site.layer)!;
+      parts.push(neurons(g, seen, site, g.input(`neurons${i}`, [channels])));
+    });
+    if (spec.diversity) {
+      const { copies, weight, layer } = spec.diversity;
+      parts.push(g.scale(likeness(g, seen.layers.get(layer)!, copies), weight));
+    }
     if (spec.anchor) {
       const anchor = spec.anchor === 'start' ? g.input('start', shape) : g.scalar(0);
       parts.push(g.mul(distance(g, parameters, anchor), g.input('anchorWeight', [])));
@@ -74,8 +96,11 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
   g.output("parameters'", moved.parameters);
   moved.slots.forEach((slot, i) => g.output(`slot${i}'`, slot));
   g.output('loss', loss);
-  const first = g.slice(texts, 0, 0, 1);
-  g.output('cos', g.reduceMean(g.matMul(seen.embedding, g.transpose(first, [1, 0])), [0, 1]));
+  if (said && spec.isAbout) {
+    const first = g.slice(said.texts, 0, 0, 1);
+    g.output('cos', g.reduceMean(g.matMul(seen.embedding, g.transpose(first, [1, 0])), [0, 1]));
+  }
+  if (spec.neurons.length > 0) g.output('answers0', g.reduceMean(channelsAt(g, seen, spec.neurons[0]), [0], true));
   g.output('preview', toBytes(g, picture));
   if (codes) g.output('codes', codes);
   return simplify(g);

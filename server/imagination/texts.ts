@@ -7,51 +7,86 @@ import type { Feeds, Sessions } from './sessions.js';
 /** A negative text pushes with this part of the main text's strength (shared reference, vqgan.md: negatives at -.3). */
 const negativeWeight = -0.3;
 
+/** Prompts that push together. */
+export interface PromptSet {
+  /** What a run is about while the set lasts; null where the job has no text. */
+  main: Prompt | null;
+  others: Prompt[];
+}
+
 /**
- * The texts of a job: sets in series, in each of which all push together. First the main text of the set, which a run is about while the
- * set lasts, then the others of the set, then the job's weighted and negative texts.
+ * The texts of a job: sets in series. Beside the main text of a set are the others of its prompts, and the job's weighted and negative texts.
  * @throws PromptError where the job's text is no line of prompts
  */
-export function setsOf({ text: line, weighted, negative }: Job): Prompt[][] {
+export function setsOf({ text: line, weighted, negative }: Pick<Job, 'text' | 'weighted' | 'negative'>): PromptSet[] {
   const always = [...weighted, ...negative.map((text) => ({ text, weight: negativeWeight }))].map((text) => ({
     ...text,
     stop: null,
   }));
+  if (line === '') return [{ main: null, others: always }];
   return parsePrompts(line).map((set) => {
     const main = mainOf(set);
-    return [main, ...set.filter((prompt) => prompt !== main), ...always];
+    return { main, others: [...set.filter((prompt) => prompt !== main), ...always] };
   });
 }
 
 export interface TextSet {
-  /** Embedding of the main text. */
-  main: Float32Array;
+  /** Embedding of the main text, or the direction to it; null without one. */
+  main: Float32Array | null;
   /** `texts`, `weights` and `stops` of a step (step.ts): K is that of the largest set, the others have texts of weight 0 at their end. */
   feeds: Feeds;
 }
 
-/** Embeds every text of the sets once; what was cut off or not understood is said in notices. */
+/**
+ * Embeds every text of the sets once; what was cut off or not understood is said in notices.
+ *
+ * @param from what the main texts are directions from: their embeddings less its own, L2-normalised, stand in their place
+ */
 export async function embedSets(
   sessions: Sessions,
   model: BrivlModel,
-  sets: readonly Prompt[][],
-): Promise<{ sets: TextSet[]; notices: Notice[] }> {
+  sets: readonly PromptSet[],
+  from?: string,
+): Promise<{ sets: TextSet[]; texts: number; notices: Notice[] }> {
   const embedded = new Map<string, EmbeddedText>();
-  for (const { text } of sets.flat()) if (!embedded.has(text)) embedded.set(text, await embedText(sessions, model, text));
-  const size = model.eye.embed;
-  const most = Math.max(...sets.map((set) => set.length));
-  return {
-    sets: sets.map((set) => {
-      const rows = set.map(({ text }) => embedded.get(text)!.embedding);
-      const [texts, weights, stops] = [most * size, most, most].map((length) => new Float32Array(length));
-      rows.forEach((row, i) => texts.set(row, i * size));
-      weights.set(set.map(({ weight }) => weight));
-      stops.set(set.map(stopOf));
-      return { main: rows[0], feeds: { texts, weights, stops } };
-    }),
-    notices: [...embedded.values()].flatMap(({ notices }) => notices),
+  const embed = async (text: string) => {
+    const known = embedded.get(text) ?? (await embedText(sessions, model, text));
+    embedded.set(text, known);
+    return known.embedding;
   };
+  const origin = from === undefined ? null : await embed(from);
+  const size = model.eye.embed;
+  const texts = Math.max(...sets.map(({ main, others }) => (main ? 1 : 0) + others.length));
+  const made: TextSet[] = [];
+  for (const { main, others } of sets) {
+    const prompts = [...(main ? [main] : []), ...others];
+    const rows: Float32Array[] = [];
+    for (const { text } of prompts) rows.push(await embed(text));
+    if (main && origin) rows[0] = directionOf(rows[0], origin, main.text, from!);
+    const feeds = { texts: new Float32Array(texts * size), weights: new Float32Array(texts), stops: new Float32Array(texts) };
+    rows.forEach((row, i) => feeds.texts.set(row, i * size));
+    feeds.weights.set(prompts.map(({ weight }) => weight));
+    feeds.stops.set(prompts.map(stopOf));
+    made.push({ main: main && rows[0], feeds });
+  }
+  return { sets: made, texts, notices: [...embedded.values()].flatMap(({ notices }) => notices) };
 }
+
+/** Two texts whose embeddings differ by less than rounding are one. */
+const leastDifference = 1e-4;
+
+function directionOf(to: Float32Array, from: Float32Array, text: string, origin: string): Float32Array {
+  const difference = to.map((value, i) => value - from[i]);
+  const length = Math.hypot(...difference);
+  if (length < leastDifference)
+    throw new NoDirectionError(
+      `${JSON.stringify(text)} and ${JSON.stringify(origin)} are the same to the model, so nothing leads from one to the other: change from`,
+    );
+  return difference.map((value) => value / length);
+}
+
+/** Two texts that do not differ. */
+export class NoDirectionError extends Error {}
 
 /** Beyond every cosine. */
 const never = 2;

@@ -1,4 +1,5 @@
 import type { Graph, Value } from '../../models/graph/index.js';
+import { sheetOf, type Sheet } from './copies.js';
 import type { Canvas, ParametrizationName } from './parameters.js';
 import type { Random } from './random.js';
 
@@ -85,19 +86,22 @@ export function viewsOfRun(views: ViewFeeds, run: number, runs: number): ViewFee
 
 /**
  * Draws the random numbers of each step. Noise comes from one long tape made at the start and read from a random place in each step: making
- * a million normal numbers a step would cost a tenth of it.
+ * a million normal numbers a step would cost a tenth of it. Of a sheet each view sees one copy and nothing of its neighbours, view v copy
+ * v % copies.
  */
 export class ViewSampler {
   readonly #tape: Float32Array;
   readonly #size: number;
+  readonly #sheet: Sheet;
 
   constructor(
     private readonly plan: ViewPlan,
-    private readonly canvas: Canvas,
+    canvas: Canvas | Sheet,
     private readonly views: number,
     private readonly side: number,
     seed: Random,
   ) {
+    this.#sheet = 'tile' in canvas ? canvas : sheetOf(canvas);
     this.#size = views * 3 * side * side;
     const tape = new Float32Array(this.#size + tapeSlack);
     for (let i = 0; i < tape.length; i++) tape[i] = seed.normal(0, plan.noise);
@@ -106,16 +110,18 @@ export class ViewSampler {
 
   sample(random: Random): ViewFeeds {
     const { views, side, plan } = this;
-    const { width, height } = this.canvas;
+    const { width, height, tile, copies, columns: across } = this.#sheet;
     const rows = new Float32Array(views * side * height);
     const columns = new Float32Array(views * width * side);
     const brightness = new Float32Array(views);
     for (let v = 0; v < views; v++) {
-      const size = plan.side(random) * Math.min(width, height);
-      const top = plan.centre(random) * (height - size);
-      const left = plan.centre(random) * (width - size);
-      resample(side, height, top, size, (o, i, weight) => (rows[(v * side + o) * height + i] = weight));
-      resample(side, width, left, size, (o, i, weight) => (columns[(v * width + i) * side + o] = weight));
+      const size = plan.side(random) * Math.min(tile.width, tile.height);
+      const top = plan.centre(random) * (tile.height - size);
+      const left = plan.centre(random) * (tile.width - size);
+      const copy = v % copies;
+      const [y, x] = [Math.floor(copy / across) * tile.height, (copy % across) * tile.width];
+      resample(side, tile.height, top, size, (o, i, weight) => (rows[(v * side + o) * height + y + i] = weight));
+      resample(side, tile.width, left, size, (o, i, weight) => (columns[(v * width + x + i) * side + o] = weight));
       brightness[v] = random.uniform(-plan.brightness, plan.brightness);
     }
     const start = random.below(tapeSlack);

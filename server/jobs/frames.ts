@@ -21,10 +21,11 @@ export function startFrames(jobId: string, onFrame: (frame: Frame) => void) {
 
   const drain = async () => {
     while (waiting) {
-      const { step, steps, cos, secondOpinion, concepts, stepsPerSecond, secondsLeft, tokens, ...picture } = waiting;
+      const { step, steps, cos, secondOpinion, percentile, concepts, stepsPerSecond, secondsLeft, tokens, ...picture } = waiting;
       waiting = undefined;
       const told = {
         ...(secondOpinion !== undefined && { secondOpinion }),
+        ...(percentile !== undefined && { percentile }),
         ...(concepts && { concepts }),
         ...(tokens && { tokens: packed(tokens) }),
       };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { parseUnit, UnknownUnitError, unitName } from '../../models/brivl/units.js';
 import { parsePrompts, PromptError } from './prompts.js';
 
 /**
@@ -14,6 +15,7 @@ export const limits = {
   steps: 2000,
   views: 64,
   seed: 0xffffffff,
+  copies: 9,
 } as const;
 
 export const methods = ['feavis', 'vqgan'] as const;
@@ -36,9 +38,11 @@ const string = (what: string) =>
     error: (issue) => (issue.input === undefined ? `the ${what} is missing: write a concept or a line of a poem` : undefined),
   });
 
+const isBlank = (text: string) => /^[\p{Cf}\p{Z}\s]*$/u.test(text);
+
 /** One line that a tower can read: NFC, trimmed, no control characters, something visible in it. Emoji are text. */
-export function lineOfText(what: string, characters: number = limits.textCharacters) {
-  return string(what)
+export const lineOfText = (what: string, characters: number = limits.textCharacters) =>
+  string(what)
     .transform((text) => text.normalize('NFC').trim())
     .pipe(
       z
@@ -55,7 +59,6 @@ export function lineOfText(what: string, characters: number = limits.textCharact
           error: `the ${what} has control characters or line breaks: remove them`,
         }),
     );
-}
 
 const wholeNumber = (what: string, min: number, max: number, unit = '') =>
   z
@@ -81,19 +84,41 @@ export const weightedText = z.strictObject({
   weight: finite('weight of a text', -10, 10),
 });
 
-/** A constraint on one unit: `LLP-108` with a weight in standard deviations of the channel. */
+/** Of a neuron, in deviations: chosen by test/measurements.md, "neurons". */
+export const usualPull = 0.15;
+
+/** A unit of an image tower as units.ts reads it: whether a model has it is not asked here. */
+export const unit = z
+  .string("a neuron is written LLP-108, or another layer's as block7.1/ch-33")
+  .max(200, 'the name of a neuron must be at most 200 characters')
+  .transform((typed, context) => {
+    try {
+      return unitName(parseUnit(typed.trim()));
+    } catch (error) {
+      if (!(error instanceof UnknownUnitError)) throw error;
+      context.addIssue({ code: 'custom', message: error.message });
+      return z.NEVER;
+    }
+  })
+  .describe("LLP-108, or another layer's as block7.1/ch-33; with @centre or @row,column one place of its map");
+
+/** A constraint on one unit, with a weight in standard deviations of what it answers over the bundled photographs; a negative one silences. */
 export const neuronConstraint = z.strictObject({
-  unit: z.string().regex(/^LLP-\d{1,5}$/, 'a neuron is written LLP-k, k counting from 0, for example LLP-108'),
-  weight: finite('weight of a neuron', -100, 100),
+  unit,
+  weight: finite('weight of a neuron', -100, 100).default(usualPull),
 });
 
 export const modelName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'a model is named by lower-case letters, digits, dots and dashes: see GET /api/models');
 
+const usualViews = 8;
+
 /** The normalised job. Together with the model's hash it determines the result to the byte. */
 export const job = z.strictObject({
-  text: lineOfText('text', limits.lineCharacters),
+  text: z
+    .union([lineOfText('text', limits.lineCharacters), z.literal('')])
+    .describe('What to imagine; empty where only neurons are asked for'),
   weighted: z.array(weightedText).max(8, 'there can be at most 8 weighted texts').default([]),
   negative: z.array(lineOfText('negative text')).max(8, 'there can be at most 8 negative texts').default([]),
   neurons: z.array(neuronConstraint).max(16, 'there can be at most 16 neurons').default([]),
@@ -112,7 +137,7 @@ export const job = z.strictObject({
   width: side('width').default(224),
   height: side('height').default(224),
   steps: wholeNumber('number of steps', 1, limits.steps).default(120),
-  views: wholeNumber('number of views', 1, limits.views).default(8),
+  views: wholeNumber('number of views', 1, limits.views).default(usualViews),
   seed: wholeNumber('seed', 0, limits.seed).default(1),
   init: z
     .string()
@@ -138,6 +163,16 @@ export const job = z.strictObject({
   restarts: wholeNumber('number of restarts', 0, 100)
     .optional()
     .describe('For vqgan: how often the optimizer and its schedule begin anew, evenly over the steps; 0 when left out'),
+  from: lineOfText('from')
+    .optional()
+    .describe('The picture moves along the direction that leads from this text to the text, and cos is measured along it'),
+  cosPower: finite('cos power', 0, 4)
+    .optional()
+    .describe('Of dot-cos: 0 asks for a strong answer alone, more for the right direction above all; 1 when left out'),
+  copies: wholeNumber('number of copies', 1, limits.copies)
+    .optional()
+    .describe('Pictures that are imagined together and laid out side by side, each of width x height; 1 when left out'),
+  diversity: finite('diversity', 0, 100).optional().describe('Of copies: how strongly they are held apart; 0 when left out'),
 });
 
 const forVqgan = ['generator', 'start', 'tries', 'average', 'anchor', 'anchorTo', 'restarts'] as const;
@@ -145,8 +180,24 @@ const forVqgan = ['generator', 'start', 'tries', 'average', 'anchor', 'anchorTo'
 /** What fields ask of each other. */
 const consistentJob = job.superRefine((asked, context) => {
   const complain = (path: keyof typeof asked, message: string) => context.addIssue({ code: 'custom', path: [path], message });
-  const { text, method, width, height, views, batch, steps, restarts = 0 } = asked;
-  const sets = parsePrompts(text).length;
+  const { text, from, objective, method, width, height, views, batch, copies = 1, steps, restarts = 0 } = asked;
+  const sets = text === '' ? 0 : parsePrompts(text).length;
+  if (text === '' && from !== undefined) complain('from', 'from without a text leads nowhere: write a text too');
+  if (from !== undefined && from === text) complain('from', 'from is the text itself, and nothing leads there: change one of them');
+  if (asked.cosPower !== undefined && objective !== 'dot-cos')
+    complain('cosPower', `cosPower belongs to the objective dot-cos: take it, or leave cosPower out`);
+  if (views % copies)
+    complain(
+      'views',
+      `${views} views cannot be shared out evenly to ${copies} copies: take ${Math.ceil(views / copies) * copies} views`,
+    );
+  else if (batch !== undefined && batch % copies)
+    complain(
+      'batch',
+      `a batch of ${batch} views does not show each of ${copies} copies equally often: take a multiple of ${copies}`,
+    );
+  if (asked.diversity !== undefined && copies === 1)
+    complain('diversity', 'one picture has nothing to be different from: ask for copies too, or leave diversity out');
   if (sets > steps)
     complain('steps', `${sets} prompts in series do not fit into ${steps} steps: take more steps, or fewer prompts between ^`);
   if (batch !== undefined && views % batch)
@@ -175,7 +226,7 @@ const consistentJob = job.superRefine((asked, context) => {
 /** A line of prompts (prompts.ts) as it was typed: every text in it is one that a tower can read. Its mistakes tell their position. */
 const lineOfPrompts = string('text')
   .superRefine((typed, context) => {
-    if (/^[\p{Cf}\p{Z}\s]*$/u.test(typed)) return;
+    if (isBlank(typed)) return;
     try {
       parsePrompts(typed, (text) => lineOfText('text').safeParse(text).error?.issues[0].message);
     } catch (error) {
@@ -183,10 +234,23 @@ const lineOfPrompts = string('text')
       context.addIssue({ code: 'custom', message: error.message, params: { position: error.position } });
     }
   })
-  .pipe(job.shape.text)
+  .pipe(lineOfText('text', limits.lineCharacters))
   .describe(
     'A text, or prompts: text:weight:stop, with | between texts that push together and ^ between texts in series; \\: \\| \\^ are the characters themselves',
   );
+
+/** Undefined where there is none, '' where nothing is written. */
+const anyLineOfPrompts = z
+  .string()
+  .optional()
+  .transform((typed, context) => {
+    if (typed === undefined || isBlank(typed)) return typed && '';
+    const { data, error } = lineOfPrompts.safeParse(typed);
+    for (const { message, ...issue } of error?.issues ?? [])
+      context.addIssue({ code: 'custom', message, ...('params' in issue && { params: issue.params }) });
+    return data;
+  })
+  .describe(`${lineOfPrompts.description}. It may be left out where there are neurons`);
 
 const sizeForm = 'the size must be a number of pixels or "WIDTHxHEIGHT", for example "320x224"';
 const canvasSize = z
@@ -199,7 +263,8 @@ const canvasSize = z
 
 const requestShape = {
   ...job.shape,
-  text: lineOfPrompts,
+  text: anyLineOfPrompts,
+  views: job.shape.views.unwrap().optional().describe('Of each step; 8 when left out, or with copies the next multiple'),
   negative: z.union([lineOfText('negative text'), job.shape.negative], 'negative must be a text or a list of texts').default([]),
   width: side('width').optional().describe('Pixels; 224 when neither width nor size is given, 256 with vqgan'),
   height: side('height').optional().describe('Pixels; 224 when neither height nor size is given, 256 with vqgan'),
@@ -212,10 +277,23 @@ function refuseTwoSizes({ size, width, height }: Omit<Asked, 'text'>, context: z
     context.addIssue({ code: 'custom', path: ['size'], message: 'give either size or width and height, not both' });
 }
 
-function withDefaults({ size, negative, width, height, ...rest }: Asked): z.input<typeof job> {
+function refuseNothing({ text, neurons }: Asked, context: z.core.$RefinementCtx): void {
+  if (!text && neurons.length === 0)
+    context.addIssue({
+      code: 'custom',
+      path: ['text'],
+      input: text,
+      message: `the text is ${text === undefined ? 'missing' : 'empty'}: write a concept or a line of a poem`,
+    });
+}
+
+function withDefaults({ size, negative, width, height, views, text = '', ...rest }: Asked): z.input<typeof job> {
   const usual = rest.method === 'vqgan' ? 256 : 224;
+  const { copies = 1 } = rest;
   return {
     ...rest,
+    text,
+    views: views ?? Math.ceil(usualViews / copies) * copies,
     ...(rest.method === 'vqgan' && { generator: rest.generator ?? 'vqgan-nano' }),
     negative: typeof negative === 'string' ? [negative] : negative,
     width: size?.width ?? width ?? usual,
@@ -224,24 +302,25 @@ function withDefaults({ size, negative, width, height, ...rest }: Asked): z.inpu
 }
 
 /**
- * What a person asks for. Every field but `text` has a default. Beside the fields of a job it takes `size` (`224` or `"320x224"`) in
+ * What a person asks for. Every field but `text` has a default, and with neurons it may be left out too. Beside the fields of a job it takes `size` (`224` or `"320x224"`) in
  * place of `width` and `height`, and one negative text without the list around it.
  */
 export const jobRequest = z
   .strictObject(requestShape)
   .superRefine(refuseTwoSizes)
+  .superRefine(refuseNothing)
   .transform(withDefaults)
   // Equal jobs have equal JSON, whatever order they were asked for in.
   .pipe(consistentJob);
 
-const { text: line, ...sharedByLines } = requestShape;
+const { text: _, ...sharedByLines } = requestShape;
 
 /** A story: a job for each of its lines, which is the text; the other fields are those of a job request, and of every line. */
 export const storyRequest = z
   .strictObject({
     ...sharedByLines,
     lines: z
-      .array(line, 'the lines must be a list of texts')
+      .array(lineOfPrompts, 'the lines must be a list of texts')
       .min(1, 'a story has at least one line: send a list of texts')
       .max(limits.lines, `a story has at most ${limits.lines} lines`),
   })
@@ -277,11 +356,15 @@ export interface Concept {
   score: number;
 }
 
-/** One LLP neuron over a whole picture: the mean of its channel, and the share of photographs (0 to 100) that drive it less. */
+/** One unit over a whole picture: what it answers there, and the share of photographs (0 to 100) whose channel's mean is below that. */
 export interface NeuronReading {
+  /** As the job names it: `LLP-108`, `block7.1/ch-33@centre`. */
+  unit: string;
+  layer: string;
   channel: number;
+  /** The mean of its channel over the picture's map, or its value at the unit's spot. */
   activation: number;
-  /** Null when the model's files do not tell how its channels answer photographs. */
+  /** Null in results from before other models' channels were measured. */
   percentile: number | null;
 }
 
@@ -312,11 +395,15 @@ export interface JobView {
   finishedAt: number | null;
 }
 
-/** One point of the curves: cos to the text by the imagining model, and by the second opinion where it was asked. */
+/**
+ * One point of the curves: cos to the text by the imagining model, and by the second opinion where it was asked. Without a text cos is null,
+ * and the percentile of the first neuron is told, where it was read.
+ */
 export interface CurvePoint {
   step: number;
-  cos: number;
+  cos: number | null;
   secondOpinion?: number;
+  percentile?: number;
 }
 
 /** A finished picture. `imageUrl` serves the PNG, whose bytes are also the last live frame. */
@@ -330,11 +417,14 @@ export interface ResultView {
   device: string;
   width: number;
   height: number;
-  cos: number;
+  /** To the text; null where the job has none. */
+  cos: number | null;
   secondOpinion: number | null;
   textConcepts: Concept[];
   pictureConcepts: Concept[];
   secondOpinionConcepts: Concept[];
+  /** How the finished picture drives the neurons that the job names, in their order. */
+  neurons: NeuronReading[];
   curve: CurvePoint[];
   seconds: number;
   notices: Notice[];

@@ -161,8 +161,13 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
         mine.step = progress.step;
         mine.cos = progress.cos;
         mine.secondOpinion = progress.secondOpinion ?? mine.secondOpinion;
-        const { step, cos, secondOpinion } = progress;
-        mine.curve.push({ step, cos, ...(secondOpinion !== undefined && { secondOpinion }) });
+        const { step, cos, secondOpinion, percentile } = progress;
+        mine.curve.push({
+          step,
+          cos,
+          ...(secondOpinion !== undefined && { secondOpinion }),
+          ...(percentile !== undefined && { percentile }),
+        });
         // The picture of the last step comes as the stored PNG.
         if (progress.pixels.length > 0 && progress.step < progress.steps) frames.offer(progress);
       }
@@ -252,6 +257,7 @@ export function startScheduler(store: Store, compute: Compute): Scheduler {
           textConcepts: record.textConcepts,
           pictureConcepts: answer.pictureConcepts,
           secondOpinionConcepts: answer.secondOpinionConcepts,
+          neurons: answer.neurons,
           curve: answer.curve,
           seconds: answer.seconds,
           notices: answer.notices,
@@ -376,12 +382,14 @@ function jobView(record: JobRecord, live: Running | undefined, queued: number): 
 }
 
 function lastFrame(jobId: string, job: Job, answer: ImagineAnswer, png: Uint8Array): Frame {
+  const percentile = answer.neurons.at(0)?.percentile ?? null;
   return {
     jobId,
     step: job.steps,
     steps: job.steps,
     cos: answer.cos,
     ...(answer.secondOpinion !== null && { secondOpinion: answer.secondOpinion }),
+    ...(percentile !== null && { percentile }),
     concepts: answer.pictureConcepts,
     stepsPerSecond: answer.seconds > 0 ? job.steps / answer.seconds : 0,
     secondsLeft: 0,

@@ -11,8 +11,11 @@ export interface Frame {
   jobId: string;
   step: number;
   steps: number;
-  cos: number;
+  /** Null without a text. */
+  cos: number | null;
   secondOpinion?: number;
+  /** Of the first neuron, over the views of the step; of the last frame, over the picture. */
+  percentile?: number;
   /** What the picture calls up at this step (asked together with the second opinion, so not in every frame). */
   concepts?: Concept[];
   stepsPerSecond: number;

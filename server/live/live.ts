@@ -105,13 +105,15 @@ async function storedFrame(store: Store, jobId: string, resultId: string): Promi
   const result = findResult(store, resultId);
   const data = result && (await store.blobs.read(result.image).catch(() => undefined));
   if (!result || !data) return undefined;
-  const { job, cos, secondOpinion, pictureConcepts, seconds, tokens } = result;
+  const { job, cos, secondOpinion, pictureConcepts, seconds, tokens, neurons } = result;
+  const percentile = neurons?.[0]?.percentile ?? null;
   return {
     jobId,
     step: job.steps,
     steps: job.steps,
     cos,
     ...(secondOpinion !== null && { secondOpinion }),
+    ...(percentile !== null && { percentile }),
     concepts: pictureConcepts,
     stepsPerSecond: seconds > 0 ? job.steps / seconds : 0,
     secondsLeft: 0,

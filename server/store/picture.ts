@@ -46,16 +46,18 @@ export function parametersInWords(job: Job, model: NamedModel, generator?: Named
     Steps: job.steps,
     Seed: job.seed,
     Size: `${job.width}x${job.height}`,
+    ...(job.copies !== undefined && job.copies > 1 && { Copies: job.copies }),
     Model: model.name,
     'Model hash': model.hash.slice(0, 10),
     Method: job.method,
     ...(generator ? { Generator: generator.name, 'Generator hash': generator.hash.slice(0, 10) } : { Parameters: job.parameters }),
+    ...(job.from !== undefined && { From: job.from }),
     Objective: job.objective,
     Views: job.views,
     ...(job.neurons.length > 0 && { Neurons: job.neurons.map(({ unit, weight }) => `${unit}=${weight}`).join(' ') }),
   };
   return [
-    [job.text, ...positive].join(', '),
+    [job.text, ...positive].filter((text) => text !== '').join(', '),
     ...(negative.length > 0 ? [`Negative prompt: ${negative.join(', ')}`] : []),
     Object.entries(settings)
       .map(([name, value]) => `${name}: ${value}`)

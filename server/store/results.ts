@@ -50,6 +50,7 @@ export function resultView(record: ResultRecord): ResultView {
     textConcepts: record.textConcepts,
     pictureConcepts: record.pictureConcepts,
     secondOpinionConcepts: record.secondOpinionConcepts,
+    neurons: record.neurons ?? [],
     curve,
     seconds,
     notices,

@@ -21,9 +21,10 @@ export interface Store {
 
 /**
  * Opens, and where needed makes or migrates, the store in `dataDir`.
+ * @param isShared a server may have it open too: files without a row may be those that it is about to give one
  * @throws Error naming the folder when it cannot be written or holds a database that is not ours.
  */
-export async function openStore(dataDir: string): Promise<Store> {
+export async function openStore(dataDir: string, { isShared = false } = {}): Promise<Store> {
   let client: Libsql.Database;
   let db: Database;
   try {
@@ -39,7 +40,7 @@ export async function openStore(dataDir: string): Promise<Store> {
     );
   }
   const blobs = openBlobs(db, path.join(dataDir, 'blobs'));
-  await blobs.sweep();
+  if (!isShared) await blobs.sweep();
   return {
     db,
     blobs,

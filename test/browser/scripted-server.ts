@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import express, { type Response } from 'express';
+import express, { type Express, type Response } from 'express';
 import sharp from 'sharp';
 import { Server } from 'socket.io';
+import { parseUnit } from '../../models/brivl/units.js';
 import {
   jobRequest,
   type Concept,
@@ -51,6 +52,8 @@ interface Script {
   /** As on a machine without a VQGAN. */
   withoutGenerator?: boolean;
   draw?: (job: Job) => Promise<Pixels>;
+  /** More routes, for pages that have parts of their own. */
+  extend?: (app: Express) => void;
 }
 
 const concepts: Record<'castle' | 'daisy' | 'clock' | 'valley', [string, string, string, number][]> = {
@@ -118,19 +121,33 @@ const models: ModelView[] = [
   {
     ...{ name: 'brivl-nano', kind: 'encoder' as const, ready: true, hash: 'b3c1f09a77d2e64410aa0b5f' },
     description: 'EfficientNet-Lite0 with MSPP; multilingual e5-small, pruned to Chinese and English. Imagines and is the default.',
-    ...{ parameters: 26_400_000, bytes: 21_300_000, inputSize: 224, embed: 384, channels: 1280 },
+    ...{
+      parameters: 26_400_000,
+      bytes: 21_300_000,
+      inputSize: 224,
+      embed: 384,
+      channels: 1280,
+      layers: [{ name: 'LLP', channels: 1280 }],
+    },
   },
   {
     ...{ name: 'second-opinion', kind: 'encoder' as const, ready: true, hash: '7721aa0c15dd9e4fb2370c88' },
     description: 'EfficientNet-Lite2 with its own projection into concepts. Scores pictures, never draws them.',
-    ...{ parameters: 4_900_000, bytes: 9_800_000, inputSize: 224, embed: 384, channels: 1280 },
+    ...{
+      parameters: 4_900_000,
+      bytes: 9_800_000,
+      inputSize: 224,
+      embed: 384,
+      channels: 1280,
+      layers: [{ name: 'LLP', channels: 1280 }],
+    },
   },
 ];
 
 const generator: ModelView = {
   ...{ name: 'vqgan-nano', kind: 'generator' as const, ready: true, hash: '5d0c7be1aa90f2647e1b3c88' },
   description: 'A VQGAN of 4096 codes, eight pixels a code.',
-  ...{ parameters: 7_600_000, bytes: 7_700_000, inputSize: 256, embed: 16, channels: 0 },
+  ...{ parameters: 7_600_000, bytes: 7_700_000, inputSize: 256, embed: 16, channels: 0, layers: [] },
 };
 
 const labelSets: LabelSetView[] = [
@@ -163,6 +180,7 @@ export async function startScriptedServer({
   device,
   withoutGenerator = false,
   draw = drawScene,
+  extend,
 }: Script): Promise<ScriptedServer> {
   const app = express();
   const http = createServer(app);
@@ -182,7 +200,7 @@ export async function startScriptedServer({
   app.use((_request, response, next) => {
     response.set(
       'Content-Security-Policy',
-      "default-src 'self'; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'",
+      "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'",
     );
     next();
   });
@@ -199,7 +217,12 @@ export async function startScriptedServer({
     const id = `job-${++count}-${randomBytes(4).toString('hex')}`;
     const view: JobView = {
       ...{ id, status: 'queued', job, step: 0, steps: job.steps, cos: null, secondOpinion: null },
-      ...{ textConcepts: told(concepts[textOf(job.text)]), notices: noticesOf(job.text), error: null, resultId: null },
+      ...{
+        textConcepts: job.text === '' ? [] : told(concepts[textOf(job.text)]),
+        notices: noticesOf(job.text),
+        error: null,
+        resultId: null,
+      },
       ...{ position: queue.length + (running === null ? 0 : 1), createdAt: Date.now(), startedAt: null, finishedAt: null },
     };
     jobs.set(id, { view });
@@ -278,10 +301,16 @@ export async function startScriptedServer({
     if (text.length > 500) return refuse(response, 400, 'invalid_request', 'the text must be at most 500 characters: shorten it');
     return response.json({ concepts: told(concepts[textOf(text)]), notices: noticesOf(text) });
   });
+  extend?.(app);
+  app.get('/api/relevance', ({ query }, response) => {
+    if (query.text === 'refuse relevance') refuse(response, 503, 'refused', 'the scripted server refuses');
+    else response.json({ rows: 2, columns: 2, values: [0.4, 0.2, -0.3, -0.3], cos: 0.3, notices: [] });
+  });
   app.use('/api', (_request, response) => refuse(response, 404, 'not_found', 'there is nothing here'));
   app.use(express.static(clientFolder, { index: false }));
   app.get('/{*page}', (request, response) => {
-    if (path.extname(request.path) !== '') return refuse(response, 404, 'not_found', 'there is no such file');
+    if (path.extname(request.path) !== '' && !request.path.startsWith('/neurons/'))
+      return refuse(response, 404, 'not_found', 'there is no such file');
     return response.sendFile('index.html', { root: clientFolder });
   });
 
@@ -352,9 +381,13 @@ export async function startScriptedServer({
       }
       const share = 1 - Math.exp((-3.6 * step) / job.steps);
       const wobble = Math.sin(step * 1.7 + job.seed) * 0.012;
-      const point: CurvePoint = { step, cos: Number((0.76 * share + wobble).toFixed(4)) };
+      const point: CurvePoint = {
+        step,
+        cos: job.text === '' ? null : Number((0.76 * share + wobble).toFixed(4)),
+        ...(job.neurons.length > 0 && { percentile: Number((99.6 * share).toFixed(2)) }),
+      };
       const asks = step % 5 === 1 || step === job.steps;
-      if (asks) point.secondOpinion = Number((0.47 * share ** 1.4 + wobble / 2).toFixed(4));
+      if (asks && job.text !== '') point.secondOpinion = Number((0.47 * share ** 1.4 + wobble / 2).toFixed(4));
       curve.push(point);
       Object.assign(view, { step, cos: point.cos, secondOpinion: point.secondOpinion ?? view.secondOpinion });
       const seconds = (performance.now() - begun) / 1000;
@@ -399,13 +432,17 @@ export async function startScriptedServer({
         height: job.height,
       },
       ...{
-        cos: view.cos!,
+        cos: view.cos,
         secondOpinion: view.secondOpinion,
         textConcepts: view.textConcepts,
         pictureConcepts: onTheWay(job.text, 1),
       },
       ...{ secondOpinionConcepts: onTheWay(job.text, 0.9), curve, seconds, notices: [], imageId: randomBytes(32).toString('hex') },
       ...{ imageUrl: `/api/results/${id}/image.png`, createdAt: Date.now() },
+      neurons: job.neurons.map(({ unit }, index) => {
+        const { layer, channel } = parseUnit(unit);
+        return { unit, layer, channel, activation: 3.21 - index, percentile: Math.max(0, 99.6 - 10 * index) };
+      }),
       unquantizedUrl: drawn ? `/api/results/${id}/unquantized.png` : null,
     };
     results.set(id, { view: result, png, drawn });

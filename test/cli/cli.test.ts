@@ -52,7 +52,7 @@ describe('imagine', () => {
     expect(told).toMatchObject({ out: at('new/a.png'), seed: 7, steps: 2, width: 64, height: 64, device: 'cpu' });
     for (const number of [told.seconds, told.cos, told.secondOpinion]) expect(Number.isFinite(number)).toBe(true);
     expect(told.neurons).toHaveLength(1);
-    expect(told.neurons[0].channel).toBe(108);
+    expect(told.neurons[0]).toMatchObject({ unit: 'LLP-108', layer: 'LLP', channel: 108 });
     expect(told.neurons[0].activation).toBeGreaterThanOrEqual(0);
     expect(told.neurons[0].percentile).toBeGreaterThanOrEqual(0);
     expect(told.neurons[0].percentile).toBeLessThanOrEqual(100);
@@ -89,6 +89,21 @@ describe('imagine', () => {
     // Two small steps from a plain picture leave its colour.
     const { channels } = await sharp(at('b.png')).stats();
     expect(channels[0].mean).toBeGreaterThan(channels[2].mean + 40);
+  });
+
+  it('draws neurons of any layer without a text, several pictures on one sheet, held apart', async () => {
+    const args = ['--neuron', 'LLP-108', '--neuron', 'block7.1/ch-33=-2', '--copies', '2', '--diversity', '1'];
+    const said = await inProcess(['imagine', '--out', at('neurons.png'), ...small.slice(0, 4), ...small.slice(6), ...args]);
+    expect(said).toMatchObject({ code: 0, stderr: '' });
+    const told = said.json() as Told & { text: string };
+    expect(told).toMatchObject({ text: '', cos: null, secondOpinion: null, width: 128, height: 64 });
+    expect(told.neurons.map(({ unit, layer, channel }) => [unit, layer, channel])).toEqual([
+      ['LLP-108', 'LLP', 108],
+      ['block7.1/ch-33', 'block7.1', 33],
+    ]);
+    for (const { percentile } of told.neurons) expect(percentile! >= 0 && percentile! <= 100).toBe(true);
+    const kept = (await readFile(told.out)).toString('latin1');
+    expect(kept).toMatch(/Copies: 2.*Neurons: LLP-108=\S+ block7\.1\/ch-33=-2/);
   });
 
   it('makes several pictures of one command', async () => {
@@ -183,6 +198,17 @@ describe('how it is called', () => {
     [['imagine', 'a ^ b ^ c', '--out', 'a.png', '--steps', '2'], /^3 prompts in series do not fit into 2 steps/],
     [['imagine', 'a', '--out', 'a.png', '--steps', 'many'], /^--steps takes a number, not "many"/],
     [['imagine', 'a', '--out', 'a.png', '--neuron', 'LLP-1=x'], /^--neuron takes LLP-k/],
+    [['imagine', '--out', 'a.png', '--neuron', 'LLP1'], /^"LLP1" names no neuron: write LLP-108/],
+    [
+      ['imagine', 'a', '--out', 'a.png', '--neuron', 'block7.1/ch-400'],
+      /^brivl-nano has no neuron block7\.1\/ch-400: its neurons are/,
+    ],
+    [
+      ['imagine', 'a', '--out', 'a.png', '--neuron', 'block7.1/ch-4@9,0'],
+      /^block7\.1@9,0 is no place: the rows of block7\.1 are 0 to 6/,
+    ],
+    [['imagine', 'a', '--out', 'a.png', '--from', 'a'], /^from is the text itself/],
+    [['statistics', '--out', 'a.png'], /^--out FILE\.safetensors is missing/],
     [['imagine', 'a', '--out', 'a.png', '--init', 'nowhere.png'], /^--init nowhere\.png cannot be read/],
     [['imagine', 'a', '--out', 'a.png', '--init', 'package.json'], /^the picture cannot be read/],
     [['imagine', 'a', '--out', 'a.png', '--video', 'a.mp4'], /^--video takes a file/],

@@ -2,7 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { nearest, slotOf, strip, withMoment, type Moment } from '../../client/lib/film.js';
 
-const moment = (step: number): Moment => ({ step, picture: new Blob([]), cos: 0, secondOpinion: null, concepts: [], tokens: null });
+const moment = (step: number): Moment => ({
+  step,
+  picture: new Blob([]),
+  cos: 0,
+  secondOpinion: null,
+  percentile: null,
+  concepts: [],
+  tokens: null,
+});
 const film = (steps: readonly number[], capacity?: number) =>
   steps.reduce<Moment[]>((kept, step) => withMoment(kept, moment(step), capacity), []);
 const stepsOf = (moments: readonly Moment[]) => moments.map(({ step }) => step);

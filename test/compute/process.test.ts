@@ -98,7 +98,7 @@ describe('the compute process', () => {
     expect(steps(told).map(({ step }) => step)).toEqual([0, 1, 2, 3]);
     for (const { pixels, width, height, cos, steps: total, jobId } of steps(told)) {
       expect([pixels.length, width, height, total, jobId]).toEqual([64 * 64 * 3, 64, 64, 4, 'a']);
-      expect(Math.abs(cos)).toBeLessThanOrEqual(1);
+      expect(Math.abs(cos!)).toBeLessThanOrEqual(1);
     }
     expect(steps(told)[0]).toMatchObject({ secondOpinion: expect.any(Number) as number, concepts: expect.any(Array) as unknown[] });
     expect(answer).toMatchObject({ canceled: false, width: 64, height: 64, device: 'cpu', notices: [], neurons: [] });
@@ -153,7 +153,10 @@ describe('the compute process', () => {
       await imagine(compute, 'l', { steps: 4, neurons: [{ unit: 'LLP-108', weight: 20 }] }),
     ];
     expect(free.neurons).toEqual([
-      { channel: 108, activation: expect.any(Number) as number, percentile: expect.any(Number) as number },
+      {
+        ...{ unit: 'LLP-108', layer: 'LLP', channel: 108 },
+        ...{ activation: expect.any(Number) as number, percentile: expect.any(Number) as number },
+      },
     ]);
     expect(driven.neurons[0].activation).toBeGreaterThan(free.neurons[0].activation);
     expect(driven.neurons[0].percentile).toBeGreaterThanOrEqual(free.neurons[0].percentile!);

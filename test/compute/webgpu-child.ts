@@ -110,7 +110,7 @@ async function wholeJob(device: Device) {
   try {
     const { embedding } = await embedText(sessions, model, job.text);
     const { cos, curve, pixels } = await imagine(sessions, { job, model });
-    return { embedding, pixels, told: { cos, curve: curve.map((point) => point.cos) } };
+    return { embedding, pixels, told: { cos: cos!, curve: curve.map((point) => point.cos!) } };
   } finally {
     await sessions.release();
   }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brivlConfig } from '../../models/brivl/config.js';
 import type { BrivlModel, Eye } from '../../models/brivl/model.js';
+import type { ChannelStatistics } from '../../models/brivl/statistics.js';
 import type { ImageTower } from '../../models/brivl/towers.js';
 import { normalize } from '../../models/brivl/transformer.js';
 import { Graph, sizeOf, type Value } from '../../models/graph/index.js';
@@ -48,6 +49,7 @@ function look(g: Graph, pictures: Value, seed: number): ImageTower {
 }
 
 export const eyeOf = (seed: number): Eye => ({
+  hash: `fake-${seed}`,
   size,
   channels,
   embed,
@@ -87,6 +89,17 @@ const table = draw(vocabulary * hidden, 1, 77);
 const unitRows = (values: Float32Array): Float32Array =>
   values.map((v, i) => v / Math.hypot(...values.subarray(Math.floor(i / embed) * embed, (Math.floor(i / embed) + 1) * embed)));
 
+/** Of channels whose readings of photographs spread evenly from 0 to twice their mean. */
+function statisticsOf(channels: number): ChannelStatistics {
+  const means = Float32Array.from({ length: channels }, (_, i) => 0.2 + 0.02 * i);
+  const levels = Float32Array.of(0, 0.25, 0.5, 0.75, 1);
+  return {
+    means,
+    deviations: means.map((mean) => mean / Math.sqrt(3)),
+    quantiles: { levels, values: Float32Array.from([...levels].flatMap((level) => [...means].map((mean) => 2 * mean * level))) },
+  };
+}
+
 /** Pieces are characters; the text tower is their mean through a matrix. */
 export const fake: BrivlModel = {
   name: 'fake',
@@ -102,8 +115,10 @@ export const fake: BrivlModel = {
     joint: unitRows(draw(20 * embed, 1, 88)),
   },
   second: null,
-  deviations: Float32Array.from({ length: channels }, (_, i) => 0.1 + 0.01 * i),
-  quantiles: null,
+  statistics: new Map([
+    ['stem', statisticsOf(8)],
+    ['LLP', statisticsOf(channels)],
+  ]),
   tokenize(text) {
     const ids = [...text].map((c) => c.codePointAt(0)! % vocabulary);
     return { ids: ids.slice(0, longest), cut: ids.length > longest, unknown: [...text].filter((c) => c.codePointAt(0)! > 0xffff) };

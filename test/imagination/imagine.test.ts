@@ -27,7 +27,7 @@ const everything = parametrizations.flatMap((parameters) =>
 describe('a run', () => {
   it.each(everything)('comes nearer to its text: $parameters, $objective, $optimizer', async (kind) => {
     const { result, steps } = await runOf(jobOf({ ...kind, steps: 30 }));
-    const curve = result.curve.map(({ cos }) => cos);
+    const curve = result.curve.map(({ cos }) => cos!);
     expect(curve).toHaveLength(30);
     expect(mean(curve.slice(-4))).toBeGreaterThan(mean(curve.slice(0, 2)) + 0.02);
     expect(steps.map(({ step }) => step)).toEqual(curve.map((_, i) => i));
@@ -110,9 +110,9 @@ describe('a run', () => {
     expect(result.secondOpinionConcepts).toHaveLength(10);
     const canvas = { width: 64, height: 64 };
     const text = await textOf('nature');
-    const { score } = await askSecond(sessions, model, second, text, result.pixels, canvas);
+    const { score } = await askSecond(sessions, model, second, text, [result.pixels], canvas);
     expect(result.secondOpinion).toBe(score);
-    expect(Math.abs(score)).toBeLessThanOrEqual(1);
+    expect(Math.abs(score!)).toBeLessThanOrEqual(1);
   });
 
   it('builds each graph once', async () => {
@@ -194,7 +194,7 @@ describe('texts', () => {
   it('of weight 0 change nothing but rounding', async () => {
     const plain = await runOf(jobOf({ steps: 3 }));
     const more = await runOf(jobOf({ steps: 3, weighted: [{ text: 'xyz', weight: 0 }] }));
-    expect(Math.abs(more.result.cos - plain.result.cos)).toBeLessThan(1e-3);
+    expect(Math.abs(more.result.cos! - plain.result.cos!)).toBeLessThan(1e-3);
   });
 });
 

@@ -2,7 +2,14 @@ import { afterAll, describe, expect, it } from 'vitest';
 import type { ImageTower } from '../../models/brivl/towers.js';
 import { normalize } from '../../models/brivl/transformer.js';
 import { differentiate, Graph, simplify, type Value } from '../../models/graph/index.js';
-import { neurons, objectives, totalVariation, weighted, type ObjectiveName } from '../../server/imagination/objectives.js';
+import {
+  likeness,
+  neurons,
+  objectives,
+  totalVariation,
+  weighted,
+  type ObjectiveName,
+} from '../../server/imagination/objectives.js';
 import { randomStream, relativeError, run } from '../graph/session.js';
 
 const [views, embed, count] = [4, 6, 3];
@@ -142,7 +149,8 @@ describe('parts of the loss', () => {
     const weights = Float32Array.of(2, 0, -0.5);
     const g = new Graph();
     const llp = g.input('llp', [views, channels, h, w]);
-    const pull = neurons(g, { llp, layers: new Map(), projected: llp, embedding: llp }, g.input('weights', [channels]));
+    const seen = { llp, layers: new Map([['LLP', llp]]), projected: llp, embedding: llp };
+    const pull = neurons(g, seen, { layer: 'LLP', spot: 'mean' }, g.input('weights', [channels]));
     g.output('y', pull);
     g.output('gradient', differentiate(g, pull, [llp])[0]);
     const out = await run(simplify(g), { llp: map, weights });
@@ -150,5 +158,139 @@ describe('parts of the loss', () => {
     const expected = map.map((_, i) => -weights[channel(i)] / (h * w * views));
     close('neurons', relativeError(out.y.data, [map.reduce((sum, v, i) => sum + v * expected[i], 0)]), 1e-6);
     close('neurons gradient', relativeError(out.gradient.data, expected), 1e-6);
+  });
+
+  it.each([
+    ['the centre of a map', 'centre', [2, 3]],
+    ['a place of a map', { y: 1, x: 4 }, [1, 4]],
+  ] as const)('neurons pull at %s alone', async (_, spot, [y, x]) => {
+    const [channels, h, w] = [2, 4, 6];
+    const g = new Graph();
+    const map = g.input('map', [views, channels, h, w]);
+    const seen = { llp: map, layers: new Map([['block1.1', map]]), projected: map, embedding: map };
+    const pull = neurons(g, seen, { layer: 'block1.1', spot }, g.input('weights', [channels]));
+    g.output('gradient', differentiate(g, pull, [map])[0]);
+    const { gradient } = await run(simplify(g), { map: draw(views * channels * h * w, 3), weights: Float32Array.of(2, -1) });
+    const expected = Array.from({ length: views * channels * h * w }, (_, i) => {
+      const [c, at] = [Math.floor(i / (h * w)) % channels, i % (h * w)];
+      return at === y * w + x ? -[2, -1][c] / views : 0;
+    });
+    close('neurons at a spot', relativeError(gradient.data, expected), 1e-6);
+  });
+
+  it('neurons of tokens pull at their mean, and a place that a layer has not is named with those it has', async () => {
+    const [tokens, channels] = [5, 3];
+    const g = new Graph();
+    const attended = g.input('tokens', [views, tokens, channels]);
+    const map = g.input('map', [views, channels, 2, 3]);
+    const seen = { llp: map, layers: new Map([['attention1', attended], ['LLP', map]]), projected: map, embedding: map }; // prettier-ignore
+    const weights = g.input('weights', [channels]);
+    g.output('gradient', differentiate(g, neurons(g, seen, { layer: 'attention1', spot: 'mean' }, weights), [attended])[0]);
+    const feeds = {
+      tokens: draw(views * tokens * channels, 5),
+      map: draw(views * channels * 6, 6),
+      weights: Float32Array.of(1, 0, -3),
+    };
+    const { gradient } = await run(simplify(g), feeds);
+    const expected = Array.from({ length: views * tokens * channels }, (_, i) => -feeds.weights[i % channels] / (tokens * views));
+    close('neurons of tokens', relativeError(gradient.data, expected), 1e-6);
+    expect(() => neurons(g, seen, { layer: 'attention1', spot: 'centre' }, weights)).toThrow(
+      /attention1@centre .* leave the @ out/,
+    );
+    expect(() => neurons(g, seen, { layer: 'LLP', spot: { y: 1, x: 3 } }, weights)).toThrow(
+      /LLP@1,3 .* 0 to 1, its columns 0 to 2/,
+    );
+  });
+
+  describe.each([
+    ['with more places than channels', [6, 3, 2, 4]],
+    ['with more channels than places', [6, 20, 1, 2]],
+    ['of tokens', [6, 5, 4]],
+  ])('the likeness of copies, of maps %s', (_, shape) => {
+    const copies = 3;
+    const size = shape.reduce((a, b) => a * b);
+    const [n, channels, places] = shape.length === 3 ? [shape[0], shape[2], shape[1]] : [shape[0], shape[1], shape[2] * shape[3]];
+    const at = (v: number, c: number, p: number) =>
+      shape.length === 3 ? (v * places + p) * channels + c : (v * channels + c) * places + p;
+    /** By the definition: Gram matrices over the views of each copy, and the mean cosine of pairs. */
+    const naive = (x: ArrayLike<number>): number => {
+      const grams = Array.from({ length: copies }, (_, copy) => {
+        const gram = new Float64Array(channels * channels);
+        for (let v = copy; v < n; v += copies)
+          for (let a = 0; a < channels; a++)
+            for (let b = 0; b < channels; b++)
+              for (let p = 0; p < places; p++) gram[a * channels + b] += x[at(v, a, p)] * x[at(v, b, p)];
+        return gram;
+      });
+      const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+      let [sum, pairs] = [0, 0];
+      for (let a = 0; a < copies; a++)
+        for (let b = a + 1; b < copies; b++) {
+          sum += dot(grams[a], grams[b]) / Math.sqrt(dot(grams[a], grams[a]) * dot(grams[b], grams[b]));
+          pairs++;
+        }
+      return sum / pairs;
+    };
+
+    it('is the mean cosine of their Gram matrices, and so is its gradient', async () => {
+      const map = draw(size, 21);
+      const g = new Graph();
+      const x = g.input('x', shape);
+      const alike = likeness(g, x, copies);
+      g.output('y', alike);
+      g.output('gradient', differentiate(g, alike, [x])[0]);
+      const out = await run(simplify(g), { x: map });
+      expect(out.y.data).toHaveLength(1);
+      close('likeness', Math.abs(out.y.data[0] - naive(map)), 1e-5);
+      close('likeness gradient', relativeError(out.gradient.data, slopes(naive, map)), 1e-4);
+    });
+
+    it('is 1 of copies that see the same, and finite of silence', async () => {
+      const one = draw(size / copies, 22);
+      const per = size / n;
+      const same = Float32Array.from({ length: size }, (_, i) => one[Math.floor(i / (per * copies)) * per + (i % per)]);
+      const g = new Graph();
+      const x = g.input('x', shape);
+      const alike = likeness(g, x, copies);
+      g.output('y', alike);
+      g.output('gradient', differentiate(g, alike, [x])[0]);
+      const graph = simplify(g);
+      expect((await run(graph, { x: same })).y.data[0]).toBeCloseTo(1, 5);
+      const silent = await run(graph, { x: new Float32Array(size) });
+      expect([...silent.y.data, ...silent.gradient.data].every(Number.isFinite)).toBe(true);
+    });
+  });
+});
+
+describe('the cos power of dot-cos', () => {
+  it.each([0, 0.5, 1, 2, 4])('%d: value and gradient', async (power) => {
+    const projected = draw(views * embed, 31).map((v) => 3 * v);
+    const texts = unitRows(draw(count * embed, 32), embed);
+    const weights = Float32Array.of(1, 0.5, -0.3);
+    const g = new Graph();
+    const p = g.input('projected', [views, embed]);
+    const loss = weighted(
+      g,
+      objectives['dot-cos'](g, towerOf(g, p), g.input('texts', [count, embed]), power),
+      g.input('weights', [count]),
+    );
+    g.output('loss', loss);
+    g.output('gradient', differentiate(g, loss, [p])[0]);
+    const out = await run(simplify(g), { projected, texts, weights });
+    const total = (x: ArrayLike<number>): number => {
+      let sum = 0;
+      for (let v = 0; v < views; v++)
+        for (let k = 0; k < count; k++) {
+          let [dot, length] = [0, 0];
+          for (let e = 0; e < embed; e++) {
+            dot += x[v * embed + e] * texts[k * embed + e];
+            length += x[v * embed + e] ** 2;
+          }
+          sum -= (weights[k] * dot * Math.max(0.1, dot / Math.sqrt(length)) ** power) / views;
+        }
+      return sum;
+    };
+    close('cos power', Math.abs(out.loss.data[0] - total(projected)), 5e-6);
+    close('cos power gradient', relativeError(out.gradient.data, slopes(total, projected)), 2e-5);
   });
 });

@@ -32,14 +32,13 @@ describe('the texts of a job', () => {
       { text: 'n', weight: -0.3, stop: null },
     ];
     expect(setsOf(job)).toEqual([
-      [
-        { text: 'dawn', weight: 2, stop: null },
-        { text: 'lamps', weight: -1, stop: null },
-        { text: 'mist', weight: 0.5, stop: 0.1 },
-        ...always,
-      ],
-      [{ text: 'noon', weight: 1, stop: null }, ...always],
+      {
+        main: { text: 'dawn', weight: 2, stop: null },
+        others: [{ text: 'lamps', weight: -1, stop: null }, { text: 'mist', weight: 0.5, stop: 0.1 }, ...always],
+      },
+      { main: { text: 'noon', weight: 1, stop: null }, others: always },
     ]);
+    expect(setsOf({ ...job, text: '' })).toEqual([{ main: null, others: always }]);
   });
 });
 
@@ -132,7 +131,7 @@ describe('stops', () => {
     expect(new Set(framesOf(stopped)).size).toBe(1);
     expect(framesOf(stopped)[0]).toBe(framesOf(plain)[0]);
     const passed = await runOf(jobOf({ text: 'nature:1:-1', totalVariation: 0 }));
-    expect(Math.abs(passed.result.cos - plain.result.cos)).toBeLessThan(1e-3);
+    expect(Math.abs(passed.result.cos! - plain.result.cos!)).toBeLessThan(1e-3);
     expect(new Set(framesOf(passed)).size).toBe(8);
   });
 
@@ -140,7 +139,7 @@ describe('stops', () => {
     const endOf = async (text: string) => {
       const job = jobOf({ text, steps: 80, objective: 'cos', optimizer: 'sgd', totalVariation: 0 });
       const last = (await runOf(job)).result.curve.slice(-30);
-      return last.reduce((sum, { cos }) => sum + cos, 0) / last.length;
+      return last.reduce((sum, { cos }) => sum + cos!, 0) / last.length;
     };
     // A right angle: no view that has come to a cosine of 0 is moved on.
     const [free, held] = [await endOf('nature'), await endOf(`nature:1:${Math.PI ** 2 / 8}`)];
@@ -212,7 +211,7 @@ describe('prompts in series', () => {
   it('of sets of different sizes move as each set alone would, but for rounding', async () => {
     const sets = await runOf(jobOf({ text: 'nature ^ dream | xyz:2 | time', steps: 2 }));
     const alone = await runOf(jobOf({ steps: 2 }));
-    const first = [sets, alone].map(({ result }) => result.curve[0].cos);
+    const first = [sets, alone].map(({ result }) => result.curve[0].cos!);
     expect(first[0]).toBeCloseTo(first[1], 5);
   });
 

@@ -217,7 +217,7 @@ describe('starts', () => {
 describe('a run', () => {
   it.each(['cos', 'dot-cos', 'spherical'])('comes nearer to its text by %s', async (objective) => {
     const { result } = await runOf(inversion({ steps: 40, objective, views: 4 }));
-    const curve = result.curve.map(({ cos }) => cos);
+    const curve = result.curve.map(({ cos }) => cos!);
     const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
     expect(mean(curve.slice(-5))).toBeGreaterThan(mean(curve.slice(0, 2)) + 0.02);
   });
@@ -295,10 +295,10 @@ describe('a run', () => {
 
   it('in batches of views is the run of all views but for rounding', async () => {
     const runs = [await runOf(inversion({ views: 4, steps: 1 })), await runOf(inversion({ views: 4, batch: 1, steps: 1 }))];
-    const [whole, parts] = runs.map(({ result }) => result.curve[0].cos);
+    const [whole, parts] = runs.map(({ result }) => result.curve[0].cos!);
     expect(Math.abs(whole - parts)).toBeLessThan(1e-5);
     const feavis = [jobOf({ views: 4, steps: 1 }), jobOf({ views: 4, batch: 2, steps: 1 })];
-    const [one, two] = [await runOf(feavis[0]), await runOf(feavis[1])].map(({ result }) => result.curve[0].cos);
+    const [one, two] = [await runOf(feavis[0]), await runOf(feavis[1])].map(({ result }) => result.curve[0].cos!);
     expect(Math.abs(one - two)).toBeLessThan(1e-5);
   });
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { jobRequest, lineOfText, storedJob } from '../../server/jobs/job.js';
+import { jobRequest, lineOfText, storedJob, usualPull } from '../../server/jobs/job.js';
 import { parsePrompts } from '../../server/jobs/prompts.js';
 
 const asked = (text: unknown, fields: object = {}) => jobRequest.safeParse({ text, ...fields });
@@ -93,5 +93,77 @@ describe('a line of prompts', () => {
   it('that an earlier version stored as a plain text can still be listed', () => {
     const { data } = asked('nature');
     for (const text of ['cat||dog', 'cat:99']) expect(storedJob.parse({ ...data, text }).text).toBe(text);
+  });
+});
+
+describe('neurons', () => {
+  const neurons = (...units: unknown[]) => units.map((unit) => ({ unit }));
+
+  it('are named in one way, and pull with the usual weight where none is given', () => {
+    const typed = ['LLP-0108', 'LLP/ch-7', 'block7.1/ch-33', ' LLP-5@center', 'features/3/ch-2@0,6'];
+    expect(asked('nature', { neurons: neurons(...typed) }).data!.neurons).toEqual(
+      ['LLP-108', 'LLP-7', 'block7.1/ch-33', 'LLP-5@centre', 'features/3/ch-2@0,6'].map((unit) => ({ unit, weight: usualPull })),
+    );
+    expect(asked('nature', { neurons: [{ unit: 'LLP-1', weight: -2.5 }] }).data!.neurons[0].weight).toBe(-2.5);
+  });
+
+  it.each(['LLP108', 'LLP-', 'LLP--1', 'block7.1-33', 'LLP-1@', 'LLP-1=2', '../LLP-1', 5, null])('%j is none', (unit) => {
+    const [{ path, message }] = issuesOf('nature', { neurons: neurons(unit) });
+    expect(path).toBe('neurons.0.unit');
+    expect(message).toMatch(/write LLP-108|is written LLP-108/);
+  });
+
+  it('alone are a job without a text', () => {
+    for (const text of [undefined, '', ' \u3000 '])
+      expect(jobRequest.parse({ text, neurons: neurons('LLP-1') })).toMatchObject({ text: '', neurons: [{ unit: 'LLP-1' }] });
+    expect(jobRequest.parse(JSON.parse(JSON.stringify(jobRequest.parse({ neurons: neurons('LLP-1') }))))).toMatchObject({
+      text: '',
+    });
+    for (const [text, word] of [
+      [undefined, 'missing'],
+      ['', 'empty'],
+      [' ', 'empty'],
+    ] as const)
+      // prettier-ignore
+      expect(issuesOf(text)).toMatchObject([{ path: 'text', message: `the text is ${word}: write a concept or a line of a poem` }]);
+    expect(storedJob.parse(jobRequest.parse({ neurons: neurons('LLP-1') })).text).toBe('');
+  });
+});
+
+describe('a direction', () => {
+  it('leads from one text to another', () => {
+    expect(asked('night', { from: ' day ' }).data).toMatchObject({ text: 'night', from: 'day' });
+    expect(issuesOf('day', { from: 'day' })).toMatchObject([{ path: 'from' }]);
+    expect(issuesOf('', { from: 'day', neurons: [{ unit: 'LLP-1' }] })).toMatchObject([{ path: 'from' }]);
+  });
+
+  it('has a cos power with dot-cos alone', () => {
+    expect(asked('night', { cosPower: 2 }).data).toMatchObject({ cosPower: 2 });
+    expect(issuesOf('night', { cosPower: 2, objective: 'cos' })).toMatchObject([{ path: 'cosPower' }]);
+    for (const cosPower of [-1, 4.1, NaN]) expect(asked('night', { cosPower }).success).toBe(false);
+  });
+});
+
+describe('copies', () => {
+  it('share the views evenly: without a number the next that can', () => {
+    for (const [copies, views] of [
+      [1, 8],
+      [2, 8],
+      [3, 9],
+      [4, 8],
+      [5, 10],
+      [9, 9],
+    ])
+      // prettier-ignore
+      expect(asked('a', { copies }).data!.views).toBe(views);
+    expect(issuesOf('a', { copies: 3, views: 8 })).toMatchObject([{ path: 'views', message: expect.stringMatching(/3 copies: take 9 views/) as string }]); // prettier-ignore
+    expect(issuesOf('a', { copies: 4, views: 8, batch: 2 })).toMatchObject([{ path: 'batch' }]);
+    expect(asked('a', { copies: 4, views: 8, batch: 4 }).success).toBe(true);
+    for (const copies of [0, 10, 1.5]) expect(asked('a', { copies }).success).toBe(false);
+  });
+
+  it('have a diversity only together', () => {
+    expect(asked('a', { copies: 2, diversity: 5 }).success).toBe(true);
+    expect(issuesOf('a', { diversity: 5 })).toMatchObject([{ path: 'diversity' }]);
   });
 });

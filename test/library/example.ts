@@ -7,4 +7,4 @@ const png = await sharp(pixels, { raw: { width, height, channels: 3 } }).png().t
 const graph = new Graph();
 graph.output('y', graph.op('Exp', [graph.input('x', [3])]));
 const { bytes } = differentiate(writeOnnx(graph).bytes); // any forward ONNX model; its outputs are now y and d/x
-console.log(`cos ${cos.toFixed(3)}, ${png.length} bytes of PNG, ${bytes.length} bytes of ONNX`);
+console.log(`cos ${cos!.toFixed(3)}, ${png.length} bytes of PNG, ${bytes.length} bytes of ONNX`);

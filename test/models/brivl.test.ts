@@ -5,7 +5,8 @@ import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { brivlConfig, type ImageTowerConfig, type TextTowerConfig } from '../../models/brivl/config.js';
 import { efficientNet, efficientNets, layoutOf, type Block, type EfficientNetLayout } from '../../models/brivl/efficientnet.js';
-import { nearest, openBrivl, percentile, type Eye } from '../../models/brivl/model.js';
+import { nearest, openBrivl, type Eye } from '../../models/brivl/model.js';
+import { percentile } from '../../models/brivl/statistics.js';
 import { multiScalePatches, poolingMatrix, samplingWeights } from '../../models/brivl/mspp.js';
 import { createTokenizer } from '../../models/brivl/tokenizer.js';
 import { imageTower, textTower } from '../../models/brivl/towers.js';
@@ -573,7 +574,7 @@ describe('percentiles of neurons', () => {
 
   it('of nano rise with the activation, for every channel', () => {
     for (let channel = 0; channel < nano.eye.channels; channel++) {
-      const found = [-1, 0.1, 0.3, 1, 3, 100].map((v) => percentile(nano.quantiles!, channel, v));
+      const found = [-1, 0.1, 0.3, 1, 3, 100].map((v) => percentile(nano.statistics.get('LLP')!.quantiles, channel, v));
       expect(found.every((p, i) => p >= 0 && p <= 100 && (i === 0 || p >= found[i - 1]))).toBe(true);
       expect([found[0], found[5]]).toEqual([0, 100]);
     }
@@ -588,7 +589,11 @@ describe('config.json', () => {
 
   it('of nano fits its weights', () => {
     expect([nano.eye.channels, nano.eye.size, nano.eye.embed]).toEqual([1280, 224, 384]);
-    expect([nano.textLengths, nano.deviations.length, nano.second!.bridge.length]).toEqual([[32, 130], 1280, 384 * 384]);
+    expect([nano.textLengths, nano.statistics.get('LLP')!.deviations.length, nano.second!.bridge.length]).toEqual([
+      [32, 130],
+      1280,
+      384 * 384,
+    ]);
     expect(nano.hash).toMatch(/^[0-9a-f]{16}$/);
     expect(nano.parameters).toBeGreaterThan(30e6);
   });

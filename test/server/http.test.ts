@@ -49,6 +49,11 @@ describe('POST /api/jobs', () => {
     [{ negative: 'people' }, { negative: ['people'] }],
     [{ negative: ['people', ' text '] }, { negative: ['people', 'text'] }],
     [{ text: '🏰 in the ☁️' }, { text: '🏰 in the ☁️' }],
+    [
+      { text: '', neurons: [{ unit: 'block7.1/ch-319' }] },
+      { text: '', neurons: [{ unit: 'block7.1/ch-319' }] },
+    ],
+    [{ neurons: [{ unit: 'LLP-01@centre', weight: -1 }] }, { neurons: [{ unit: 'LLP-1@centre', weight: -1 }] }],
     [{ text: 'cafe\u0301' }, { text: 'caf\u00e9' }],
     [{ text: '春'.repeat(500) }, { text: '春'.repeat(500) }],
     [{ text: '🏰'.repeat(500) }, { text: '🏰'.repeat(500) }],
@@ -87,6 +92,13 @@ describe('POST /api/jobs', () => {
       { text: 'a', method: 'vqgan' },
       /there is no generator "vqgan-nano": put a VQGAN's folder into DATA_DIR/,
     ],
+    [
+      'a neuron beyond the last of another layer',
+      { text: 'a', neurons: [{ unit: 'block7.1/ch-320' }] },
+      /neurons are block7.1\/ch-0 to block7.1\/ch-319/,
+    ],
+    ['a layer that is not there', { neurons: [{ unit: 'block9.1/ch-0' }] }, /its layers are block7.1, LLP/],
+    ['views that copies cannot share', { text: 'a', copies: 3, views: 4 }, /take 6 views/],
     ['a neuron beyond the last', { text: 'a', neurons: [{ unit: 'LLP-99999', weight: 1 }] }, /LLP-0 to LLP-1279/],
     ['a weight beyond bounds', { text: 'a', weighted: [{ text: 'b', weight: 1e6 }] }, /weighted.0.weight is 1000000: .*at most 10/],
     ['an unknown model', { text: 'a', model: 'dall-e' }, /no model "dall-e": choose one of brivl-nano, brivl-absent/],
@@ -348,6 +360,26 @@ describe('the API over finished jobs', () => {
     expect(await studio.job(jobs[0].id)).toMatchObject({ status: 'succeeded', resultId: null });
   });
 
+  it('keeps what the picture does to its neurons; without a text there is no cos, live and afterwards', async () => {
+    const neurons = [{ unit: 'LLP-5', weight: 2 }, { unit: 'block7.1/ch-3@centre' }];
+    const { id } = await studio.imagine({ neurons, size: 64, steps: 3, copies: 2 });
+    const watched = await studio.watch(id);
+    const done = await studio.until(id, 'succeeded');
+    expect([done.cos, done.secondOpinion]).toEqual([null, null]);
+    const result = await studio.result(done.resultId!);
+    expect(result).toMatchObject({ cos: null, job: { text: '' } });
+    expect(result.neurons).toEqual([
+      { unit: 'LLP-5', layer: 'LLP', channel: 5, activation: 1.5, percentile: 90 },
+      { unit: 'block7.1/ch-3@centre', layer: 'block7.1', channel: 3, activation: 1.5, percentile: 90 },
+    ]);
+    expect(result.curve.map(({ cos, percentile }) => [cos, percentile])).toEqual([[null, 30], [null, 60], [null, 90]]); // prettier-ignore
+    await expect.poll(() => watched.frames.at(-1)?.mime).toBe('image/png');
+    expect(watched.frames.at(-1)).toMatchObject({ cos: null, percentile: 90 });
+    const again = await studio.watch(id);
+    await expect.poll(() => again.frames.at(-1) ?? again.snapshots.at(-1)?.frame).toMatchObject({ cos: null, percentile: 90 });
+    expect((await studio.get(`/api/results/${done.resultId}`, { method: 'DELETE' })).ok).toBe(true);
+  });
+
   it('does not cancel what has finished', async () => {
     const problem = await problemOf(await studio.get(`/api/jobs/${jobs[2].id}`, { method: 'DELETE' }));
     expect(problem).toMatchObject({ status: 409, code: 'already_finished' });
@@ -415,10 +447,10 @@ describe('the API over finished jobs', () => {
 
   it('counts for Prometheus', async () => {
     const text = await (await studio.get('/metrics')).text();
-    expect(text).toContain('reverie_jobs{status="succeeded"} 3\n');
+    expect(text).toContain('reverie_jobs{status="succeeded"} 4\n');
     expect(text).toContain('reverie_jobs{status="failed"} 1\n');
-    expect(text).toMatch(/^reverie_steps_total [67]$/m);
-    expect(text).toMatch(/^reverie_http_requests_total\{method="POST",route="\/api\/jobs",status="201"\} 4$/m);
+    expect(text).toMatch(/^reverie_steps_total (9|10)$/m);
+    expect(text).toMatch(/^reverie_http_requests_total\{method="POST",route="\/api\/jobs",status="201"\} 5$/m);
   });
 
   it('describes every route that it serves', async () => {
@@ -436,7 +468,8 @@ describe('the API over finished jobs', () => {
       }
     ).content['application/json'].schema;
     expect(Object.keys(properties)).toEqual(expect.arrayContaining(['text', 'size', 'width', 'steps', 'init']));
-    expect(required).toEqual(['text']);
+    // Not even the text, where there are neurons.
+    expect(required).toBeUndefined();
   });
 });
 
@@ -639,6 +672,23 @@ describe('the guard', () => {
     expect(headers.get('x-content-type-options')).toBe('nosniff');
     expect(headers.get('x-powered-by')).toBeNull();
     expect(headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  it("lets other sites frame a neuron's page in its form for frames, and nothing else", async () => {
+    studio = await startStudio();
+    const framable = async (path: string) =>
+      (await studio.get(path)).headers.get('content-security-policy')?.includes('frame-ancestors *');
+    expect(await framable('/neurons/brivl-nano/LLP/108?embed=true')).toBe(true);
+    expect(await framable('/neurons/any/block7.1%2Fx/3?embed=true')).toBe(true);
+    for (const path of [
+      ...[
+        '/neurons/brivl-nano/LLP/108',
+        '/neurons/brivl-nano/LLP/108?embed=false',
+        '/neurons/brivl-nano/LLP/108?embed=true&embed=true',
+      ],
+      ...['/neurons/brivl-nano/LLP?embed=true', '/?embed=true', '/gallery?embed=true', '/api/models?embed=true'],
+    ])
+      expect([path, await framable(path)]).toEqual([path, false]);
   });
 });
 

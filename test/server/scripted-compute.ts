@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { BadRequest, ComputeCrash } from '../../server/compute/protocol.js';
+import { parseUnit } from '../../models/brivl/units.js';
 import type { Tokens } from '../../server/imagination/generator.js';
 import type { Job } from '../../server/jobs/job.js';
 import type { Compute, ImagineAnswer, ImagineAsk, ModelView, Progress, Requests } from '../../server/compute/protocol.js';
@@ -14,6 +15,10 @@ const model = (name: string): ModelView => ({
   inputSize: 224,
   embed: 4,
   channels: 1280,
+  layers: [
+    { name: 'block7.1', channels: 320 },
+    { name: 'LLP', channels: 1280 },
+  ],
   ready: name !== 'brivl-absent',
 });
 
@@ -24,6 +29,11 @@ const concepts = (seed: string, top: number) =>
     zh: null,
     score: 0.9 - rank / 200,
   }));
+
+/** Indexes are tested over networks, small ones: test/neurons. */
+const noEyes = (): never => {
+  throw new BadRequest('the scripted compute sees nothing');
+};
 
 interface Imagining {
   ask: ImagineAsk;
@@ -88,6 +98,28 @@ export class ScriptedCompute implements Compute {
       embedImage: ({ model: name }) => ({ model: name, embedding: Float32Array.of(0.5, 0.5, 0.5, 0.5) }),
       conceptNames: () => ({ names: [{ wnid: 'n09472597', word: 'volcano', zh: '火山' }] }),
       conceptsOfText: ({ text, top }) => ({ concepts: concepts(text, top), notices: [] }),
+      eye: ({ model: name }) => ({
+        name,
+        hash: model(name).hash,
+        eyeHash: model(name).hash,
+        size: 8,
+        embed: 4,
+        layers: model(name).layers,
+      }),
+      see: () => noEyes(),
+      meaning: () => noEyes(),
+      products: () => noEyes(),
+      statistics: () => noEyes(),
+      heat: ({ channel }) => ({ rows: 1, columns: 2, values: [channel, 0], activation: channel / 2, percentile: 50 }),
+      firing: ({ top }) => ({
+        rows: 1,
+        columns: 2,
+        units: Array.from({ length: top }, (_, channel) => ({
+          ...{ channel, activation: 0.5, percentile: 50, z: -channel, y: 0, x: 0 },
+          map: [1, 0],
+        })),
+      }),
+      relevance: () => ({ rows: 1, columns: 2, values: [1, -1], cos: 0.5, notices: [] }),
       conceptsOfImage: ({ top }) => ({ concepts: concepts('picture', top) }),
     };
     return (answers[kind] as (ask: Requests[K]['ask']) => Requests[K]['answer'] | Promise<Requests[K]['answer']>)(ask);
@@ -144,7 +176,7 @@ export class ScriptedCompute implements Compute {
         jobId,
         step,
         steps: job.steps,
-        cos: cosAt(step, job.steps),
+        ...measured(job, step),
         stepsPerSecond: 100,
         secondsLeft: 1,
       };
@@ -164,12 +196,14 @@ export class ScriptedCompute implements Compute {
       pixels: paint(state, job.width, job.height),
       width: job.width,
       height: job.height,
-      cos: cosAt(step, job.steps),
-      secondOpinion: 0.25,
+      cos: measured(job, step).cos,
+      secondOpinion: job.text === '' ? null : 0.25,
       pictureConcepts: concepts('picture', 3),
       secondOpinionConcepts: concepts('second', 3),
-      neurons: [],
-      curve: Array.from({ length: step }, (_, index) => ({ step: index + 1, cos: cosAt(index + 1, job.steps) })),
+      neurons: job.neurons
+        .map(({ unit }) => ({ unit, ...parseUnit(unit), activation: 1.5, percentile: 90 }))
+        .map(({ spot: _, ...reading }) => reading),
+      curve: Array.from({ length: step }, (_, index) => ({ step: index + 1, ...measured(job, index + 1) })),
       seconds: 1,
       device: 'scripted',
       modelHash: model(job.model).hash,
@@ -193,7 +227,11 @@ export class ScriptedCompute implements Compute {
 }
 
 const hash = (data: string | Uint8Array) => createHash('sha256').update(data).digest('hex');
-const cosAt = (step: number, steps: number) => (0.9 * step) / steps;
+/** Cos grows with the steps, and so does a first neuron; a job without a text has no cos. */
+const measured = ({ text, neurons, steps }: Job, step: number) => ({
+  cos: text === '' ? null : (0.9 * step) / steps,
+  ...(neurons.length > 0 && { percentile: (90 * step) / steps }),
+});
 
 /** Codes of the state's bytes, beyond a byte's range. */
 const tokensOf = (state: string, { width, height }: Job): Tokens => ({

@@ -41,33 +41,78 @@ describe('the store', () => {
     expect(findJob(store, 'a')).toMatchObject({ status: 'queued', job: { text: 'nature', steps: 120 } });
   });
 
-  it('takes over the rows of a database from before there were tokens', async () => {
+  /** A database as an earlier version left it, after the first so many migrations. */
+  async function olderDatabase(versions: number): Promise<{ older: string; client: Libsql.Database }> {
     const older = await temporaryFolder();
     const client = new Libsql(path.join(older, 'reverie.db'));
-    const first = await readFile(path.join(migrations, '0000_first.sql'), 'utf8');
-    for (const statement of first.split('--> statement-breakpoint')) client.exec(statement);
+    client.pragma('foreign_keys = ON');
     const { entries } = JSON.parse(await readFile(path.join(migrations, 'meta/_journal.json'), 'utf8')) as {
-      entries: { when: number }[];
+      entries: { when: number; tag: string }[];
     };
     client.exec('create table __drizzle_migrations (id integer primary key, hash text not null, created_at numeric)');
-    client.prepare('insert into __drizzle_migrations (hash, created_at) values (?, ?)').run('first', entries[0].when);
-    const text = JSON.stringify(job.parse({ text: 'nature' }));
-    client.prepare("insert into blobs values ('a', 'image/png', 1, 1)").run();
-    client.prepare("insert into jobs (id, status, position, job, created_at) values ('j', 'succeeded', 1, ?, 1)").run(text);
+    for (const { when, tag } of entries.slice(0, versions)) {
+      const file = await readFile(path.join(migrations, `${tag}.sql`), 'utf8');
+      for (const statement of file.split('--> statement-breakpoint')) client.exec(statement);
+      client.prepare('insert into __drizzle_migrations (hash, created_at) values (?, ?)').run(tag, when);
+    }
+    client.prepare("insert into blobs values ('a', 'image/png', 1, 1), ('b', 'image/png', 2, 1), ('c', 'x', 3, 1)").run();
     client
       .prepare(
-        `insert into results (id, job_id, job, model_name, model_hash, device, width, height, cos, text_concepts, picture_concepts,
-          second_opinion_concepts, curve, seconds, notices, image, created_at)
-          values ('r', 'j', ?, 'brivl-nano', 'h', 'cpu', 224, 224, .5, '[]', '[]', '[]', '[]', 1, '[]', 'a', 1)`,
+        "insert into jobs (id, status, position, job, created_at) values ('j', 'succeeded', 1, ?, 1), ('k', 'succeeded', 2, ?, 1)",
       )
-      .run(text);
+      .run(nature0, nature0);
+    client.prepare("insert into checkpoints values ('k', 3, 'c', 1)").run();
+    return { older, client };
+  }
+  const nature0 = JSON.stringify(job.parse({ text: 'nature', neurons: [{ unit: 'LLP-5', weight: 1 }] }));
+  const first = (id: string, jobId: string) =>
+    `insert into results (seq, id, job_id, job, model_name, model_hash, device, width, height, cos, text_concepts, picture_concepts,
+      second_opinion_concepts, curve, seconds, notices, image, created_at)
+      values (${id === 'r' ? 7 : 9}, '${id}', '${jobId}', ?, 'brivl-nano', 'h', 'cpu', 224, 192, .5, '[1]', '[2]', '[3]', '[4]', 1.5, '[5]', 'a', 6)`;
+
+  it('takes over the rows of a database from before there were tokens', async () => {
+    const { older, client } = await olderDatabase(1);
+    client.prepare(first('r', 'j')).run(nature0);
     client.close();
 
     const opened = await openStore(older);
     const [row] = listResults(opened, { limit: 5 });
-    expect(resultView(row)).toMatchObject({ id: 'r', job: { text: 'nature' }, cos: 0.5, generator: null, unquantizedUrl: null });
+    expect(resultView(row)).toMatchObject({ id: 'r', job: { text: 'nature' }, cos: 0.5, generator: null, unquantizedUrl: null, neurons: [] }); // prettier-ignore
     expect(findResult(opened, 'r')).toMatchObject({ tokens: null, image: 'a' });
     expect(findJob(opened, 'j')).toMatchObject({ resultId: 'r', status: 'succeeded' });
+    await opened.close();
+    await rm(older, { recursive: true });
+  });
+
+  it('takes over every column of a database from before neurons were kept', async () => {
+    const { older, client } = await olderDatabase(2);
+    client.prepare(first('r', 'j')).run(nature0);
+    client.prepare(first('s', 'k')).run(nature0);
+    const tokens = { rows: 1, columns: 2, codebook: 4, codes: [3, 0] };
+    client
+      .prepare(
+        "update results set generator_name = 'g', generator_hash = 'x', tokens = ?, unquantized = 'b', second_opinion = .25 where id = 's'",
+      )
+      .run(JSON.stringify(tokens));
+    const columns = client.prepare('select * from results order by seq').all() as Record<string, unknown>[];
+    client.close();
+
+    const opened = await openStore(older);
+    const kept = opened.db.all<Record<string, unknown>>(sql`select * from results order by seq`);
+    expect(kept.map(({ neurons, ...rest }) => ({ ...rest, isNull: neurons === null }))).toEqual(
+      columns.map((row) => ({ ...row, isNull: true })),
+    );
+    expect(findResult(opened, 's')).toMatchObject({ seq: 9, tokens, unquantized: 'b', neurons: null });
+    expect(findResult(opened, 'r')).toMatchObject({ seq: 7, secondOpinion: null, cos: 0.5 });
+    expect(checkpointOf(opened, 'k')).toMatchObject({ step: 3, blob: 'c' });
+    // What refers to what is still known: a result's picture is not let go of, and a job takes its result along.
+    expect(opened.db.all(sql`pragma foreign_key_check`)).toEqual([]);
+    expect(() => opened.db.run(sql`delete from blobs where id = 'b'`)).toThrow();
+    opened.db.run(sql`delete from jobs where id = 'k'`);
+    expect(listResults(opened, { limit: 5 }).map(({ id }) => id)).toEqual(['r']);
+    // A result may have no cos now.
+    opened.db.run(sql`update results set cos = null where id = 'r'`);
+    expect(resultView(listResults(opened, { limit: 5 })[0]).cos).toBeNull();
     await opened.close();
     await rm(older, { recursive: true });
   });

@@ -1,4 +1,5 @@
-"""Build brivl-nano: `python models/brivl/training/build_nano.py` writes everything in models/brivl/nano/.
+"""Build brivl-nano: `python models/brivl/training/build_nano.py` writes everything in models/brivl/nano/ but statistics.safetensors and what
+comes of looking (README.md names the commands).
 
 Three parts, each readable on its own: the picture side (joint_space.py), the second opinion, the text side (text_head.py).
 See README.md for the ingredients. Deterministic: the same packages give the same files.
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-import natural_images
 import text_head
 from concepts import concepts
 from text_backbone import TextBackbone
@@ -102,7 +102,8 @@ def image_tower(name: str, weights: Weights, space: JointSpace) -> WeightFile:
 
 
 def build_picture_side() -> None:
-    """image.safetensors, concepts.json, concepts.safetensors, statistics.safetensors."""
+    """image.safetensors, concepts.json, concepts.safetensors. What channels answer to photographs is measured after, by
+    `npm run -s reverie -- statistics --out models/brivl/nano/statistics.safetensors`."""
     weights, classifier, _ = folded_weights(BACKBONE)
     photos, cuts = pooled_pictures(BACKBONE, weights)
     space = joint_space(classifier, torch.from_numpy(photos.mean(axis=0)))
@@ -114,15 +115,6 @@ def build_picture_side() -> None:
     prototypes = WeightFile()
     prototypes.add("joint", torch.cat([space.prototypes, more_prototypes(BACKBONE, weights, space, everything)]))
     prototypes.write(NANO / "concepts.safetensors")
-
-    statistics = WeightFile()
-    for key, value in natural_images.channel_statistics(photos, everything).items():
-        statistics.add(key, value, "f32" if key != "llp.quantiles" else "f16")
-    statistics.add("llp.quantileLevels", np.array(natural_images.QUANTILES), "f32")
-    cycles, magnitude = natural_images.radial_spectrum(photographs())
-    statistics.add("spectrum.cycles", cycles, "f32")
-    statistics.add("spectrum.magnitude", magnitude, "f32")
-    statistics.write(NANO / "statistics.safetensors")
 
 
 def build_second_opinion() -> None:

@@ -1,18 +1,17 @@
-"""What photographs are like: the magnitude spectrum that MACO holds fixed, and how strongly each LLP channel fires."""
+"""What photographs are like: the magnitude spectrum that MACO holds fixed (server/imagination/parameters.ts). Run, it prints it."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-from pictures import square_views
+from pictures import photographs, square_views
 
 # lucid's colour decorrelation; see shared/reference/feature-visualization.md.
 COLOUR = np.array([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]]) / 0.461952
 CANVAS = 512
 RADII = 48
 TEXTURE = (70, 90)  # cycles per 512 px
-QUANTILES = [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
 
 
 def radial_spectrum(pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +40,7 @@ def radial_spectrum(pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray
     return cycles, found[texture >= np.median(texture)].mean(axis=0)
 
 
-def channel_statistics(pooled: np.ndarray, everything: np.ndarray) -> dict[str, np.ndarray]:
-    """Of pooled maps: mean and standard deviation [1280] over photographs, QUANTILES [11, 1280] over photographs and cut-outs."""
-    return {
-        "llp.mean": pooled.mean(axis=0),
-        "llp.std": pooled.std(axis=0),
-        "llp.quantiles": np.quantile(everything, QUANTILES, axis=0),
-    }
+if __name__ == "__main__":
+    cycles, magnitude = radial_spectrum(photographs())
+    for ring, *channels in zip(cycles, *magnitude):
+        print(f"{ring:g}", *(f"{mean:.4g}" for mean in channels))
