@@ -107,7 +107,7 @@ export const benchCommand: Command = {
 function forwardGraph(spec: StepSpec, model: BrivlModel, { shape, draw }: Parametrization): Graph {
   const g = new Graph();
   const parameters = g.input('parameters', shape(spec.canvas));
-  const inputs = viewInputs(g, spec.views, model.eye.size, spec.canvas);
+  const inputs = viewInputs(g, spec.views, model.eye.size, spec.canvas, spec.kinds);
   const texts = g.input('texts', [1, model.eye.embed]);
   const weights = g.input('weights', [1]);
   const seen = model.eye.look(g, cutViews(g, draw(g, parameters, spec.canvas).picture, inputs));

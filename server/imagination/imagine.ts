@@ -17,7 +17,7 @@ import type { Feeds, Runner, Sessions } from './sessions.js';
 import type { StatisticsOf } from './statistics.js';
 import { drawGraph, stepGraph, type StepSpec } from './step.js';
 import { embedSets, setsOf } from './texts.js';
-import { viewPlans, ViewSampler, viewsOfRun, type ViewFeeds } from './views.js';
+import { kindsOf, viewPlans, ViewSampler, viewsOfRun, type ViewFeeds, type ViewPlan } from './views.js';
 
 export interface ImagineInput {
   job: Job;
@@ -27,6 +27,8 @@ export interface ImagineInput {
   /** Picture to start from, [3, H, W] in [0, 1] at the size of one copy. */
   start?: Float32Array;
   checkpoint?: Uint8Array;
+  /** Other views than the method's own: for comparing them. */
+  plan?: ViewPlan;
   /** How photographs drive the sites of the job's neurons; when left out, what the model's own files tell. */
   statistics?: StatisticsOf;
 }
@@ -107,14 +109,14 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const base = generator ? latentMapOf(generator) : parametrizations[job.parameters];
   const parametrization = parametrizationOf(base);
   const stops = prompts.some(({ main, others }) => [main, ...others].some((prompt) => prompt && prompt.stop !== null));
-  const spec = specOf(job, texts, sessions.target, stops);
+  const plan = input.plan ?? planOf(job);
+  const spec = specOf(job, texts, sessions.target, stops, plan);
   const key = `${model.hash}:${parametrization.key}:${JSON.stringify(spec)}`;
   const stepper = await sessions.runner(`step:${key}`, () => stepGraph(spec, model.eye, parametrization));
   const optimizer = optimizers[spec.optimizer];
   const rate = job.learningRate ?? defaultRate(job, spec.optimizer);
   const decay = generator ? (job.average ?? defaultAverage) : 0;
   const random = new Random(job.seed);
-  const plan = viewPlans[generator ? 'vqgan' : job.parameters];
   const sampler = new ViewSampler(plan, canvas, job.views, model.eye.size, new Random(job.seed ^ 0x5eed));
   const neurons = pullWeights(pulls, statistics);
   const pulling = Object.fromEntries(neurons.map((weights, i) => [`neurons${i}`, weights]));
@@ -287,7 +289,9 @@ async function averagedStep(stepper: Runner, runs: number, views: ViewFeeds, fee
   return { out, cos: 'cos' in out ? cos : null, answers: answers.length > 0 ? meanOfRows(answers) : null, loss };
 }
 
-export function specOf(job: Job, texts: number, target: StepSpec['target'], stops = false): StepSpec {
+const planOf = ({ method, parameters }: Job): ViewPlan => viewPlans[method === 'vqgan' ? 'vqgan' : parameters];
+
+export function specOf(job: Job, texts: number, target: StepSpec['target'], stops = false, plan = planOf(job)): StepSpec {
   const { parameters, views, batch = views, objective, cosPower, totalVariation, copies = 1, diversity = 0 } = job;
   const { width, height } = sheetOf(job);
   const optimizer = job.optimizer ?? (parameters === 'maco' ? 'nadam' : 'adam');
@@ -296,6 +300,7 @@ export function specOf(job: Job, texts: number, target: StepSpec['target'], stop
     canvas: { width, height },
     views: batch,
     runs: views / batch,
+    kinds: kindsOf(plan),
     objective,
     ...(cosPower !== undefined && { cosPower }),
     optimizer,

@@ -5,13 +5,15 @@ import type { Site } from '../../models/brivl/units.js';
 import { distance, likeness, neurons, objectives, totalVariation, unstopped, weighted, type ObjectiveName } from './objectives.js';
 import { optimizers, type OptimizerName } from './optimizers.js';
 import type { Canvas, Parametrization } from './parameters.js';
-import { cutViews, viewInputs } from './views.js';
+import { cutViews, viewInputs, type ViewKind } from './views.js';
 
 /** What decides a step's graph, beside parametrization and eye: equal specs share one session. */
 export interface StepSpec {
   canvas: Canvas;
   /** Views in one run of the graph. */
   views: number;
+  /** What is done to them beside cutting. */
+  kinds: readonly ViewKind[];
   /** Runs whose gradients are averaged before a move: with less views in each they take less memory. */
   runs: number;
   objective: ObjectiveName;
@@ -54,7 +56,7 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
   const shape = parametrization.shape(canvas);
   const parameters = g.input('parameters', shape);
   const slots = Array.from({ length: optimizer.slots }, (_, i) => g.input(`slot${i}`, shape));
-  const inputs = viewInputs(g, views, eye.size, canvas);
+  const inputs = viewInputs(g, views, eye.size, canvas, spec.kinds);
   const said =
     spec.texts > 0 ? { texts: g.input('texts', [spec.texts, eye.embed]), weights: g.input('weights', [spec.texts]) } : null;
   const scalars = optimizer.scalars(1, 1).map((_, i) => g.input(`scalar${i}`, []));

@@ -394,6 +394,15 @@ const resizes: Case[] = [
   resize([1, 2, 4, 5], [7, 3], { mode: 'cubic', cubic_coeff_a: -0.5, exclude_outside: 1 }),
 ];
 
+const gridSamples: Case[] = ['zeros', 'border'].flatMap((padding_mode) =>
+  [
+    [4, 6],
+    [3, 2],
+  ].map((sides) =>
+    of('GridSample', [floats([2, 3, 5, 4]), floats([2, ...sides, 2])], { mode: 'bilinear', padding_mode, align_corners: 0 }),
+  ),
+);
+
 const groups = {
   activations,
   binary,
@@ -406,6 +415,7 @@ const groups = {
   'transposed convolutions': transposed,
   pools,
   resizes,
+  'samples at grids': gridSamples,
 };
 
 describe.each(Object.entries(groups))('%s', (_, cases) => {

@@ -590,6 +590,30 @@ const resize: Twin = ([x, , scalesInput, sizesInput], attributes) => {
   ];
 };
 
+/** GridSample-16, bilinear, corners not aligned: pixel i of n lies at (2 i + 1) / n - 1. */
+const gridSample: Twin = ([x, grid], attributes) => {
+  const [n, c, h, w] = x!.shape;
+  const isBorder = attribute(attributes, 'padding_mode', 'zeros') === 'border';
+  const at = (place: number, size: number) => {
+    const pixel = ((place + 1) * size - 1) / 2;
+    return isBorder ? Math.min(Math.max(pixel, 0), size - 1) : pixel;
+  };
+  return [
+    fill([n, c, grid!.shape[1], grid!.shape[2]], ([picture, channel, row, column]) => {
+      const g = position(grid!.shape, [picture, row, column, 0]);
+      const [px, py] = [at(grid!.data[g], w), at(grid!.data[g + 1], h)];
+      let total = 0;
+      for (let i = 0; i < h; i++)
+        for (let j = 0; j < w; j++)
+          total +=
+            Math.max(0, 1 - Math.abs(i - py)) *
+            Math.max(0, 1 - Math.abs(j - px)) *
+            x!.data[position(x!.shape, [picture, channel, i, j])];
+      return total;
+    }),
+  ];
+};
+
 const hardSigmoid = (x: number, alpha: number, beta: number): number => Math.max(0, Math.min(1, alpha * x + beta));
 const isTrue = (f: (a: number, b: number) => boolean): Twin => nary(([a, b]) => (f(a, b) ? 1 : 0));
 
@@ -707,6 +731,7 @@ export const twins: Readonly<Record<string, Twin>> = {
   ReduceMax: reduction((values) => Math.max(...values)),
   ReduceMin: reduction((values) => Math.min(...values)),
   Resize: resize,
+  GridSample: gridSample,
   Softmax: ([x], a) => {
     const axis = positive(attribute(a, 'axis', -1), x!.shape.length);
     return [alongAxis(x!, axis, x!.shape[axis], softmax)];

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Graph, simplify } from '../../models/graph/index.js';
+import { differentiate, Graph, simplify } from '../../models/graph/index.js';
 import { Random } from '../../server/imagination/random.js';
-import { cutViews, resample, viewInputs, viewPlans, ViewSampler } from '../../server/imagination/views.js';
+import { cutViews, resample, viewInputs, viewPlans, ViewSampler, type ViewPlan } from '../../server/imagination/views.js';
 import { randomStream, relativeError, run } from '../graph/session.js';
 import { crop, resampled } from './oracles.js';
 
@@ -45,6 +45,124 @@ describe('resampling', () => {
 
   it('to half the size takes 1 : 3 : 3 : 1, as Pillow does', () => {
     expect(matrix(4, 8, 0, 8)[1]).toEqual([0, 1 / 8, 3 / 8, 3 / 8, 1 / 8, 0, 0, 0]);
+  });
+});
+
+describe('views beside the crops', () => {
+  const [views, side] = [3, 24];
+  const plain: ViewPlan = { side: () => 1, centre: () => 0.5, noise: 0, brightness: 0 };
+  const canvas = { width: side, height: side };
+  const sampled = (plan: ViewPlan, count = views) =>
+    new ViewSampler(plan, canvas, count, side, new Random(1)).sample(new Random(5));
+  /** Bilinear, 0 outside. */
+  const read = (map: (y: number, x: number) => number, py: number, px: number) => {
+    let total = 0;
+    for (const y of [Math.floor(py), Math.floor(py) + 1])
+      for (const x of [Math.floor(px), Math.floor(px) + 1])
+        if (y >= 0 && x >= 0 && y < side && x < side) total += map(y, x) * (1 - Math.abs(y - py)) * (1 - Math.abs(x - px));
+    return total;
+  };
+  const pixelOf = (place: number) => ((place + 1) * side - 1) / 2;
+  const turning = { ...plain, warp: { degrees: 20, tilt: 0.2 } };
+
+  it('turns and tilts: there and back again, with the area that it says', () => {
+    const { warpFrom, warpTo, warpShrink } = sampled(turning);
+    const at = (grid: Float32Array, v: number, k: number) => (y: number, x: number) => grid[2 * ((v * side + y) * side + x) + k];
+    for (let v = 0; v < views; v++)
+      for (let y = 6; y < side - 6; y++)
+        for (let x = 6; x < side - 6; x++) {
+          const [px, py] = [0, 1].map((k) => pixelOf(at(warpTo, v, k)(y, x)));
+          expect(pixelOf(read(at(warpFrom, v, 0), py, px))).toBeCloseTo(x, 1);
+          expect(pixelOf(read(at(warpFrom, v, 1), py, px))).toBeCloseTo(y, 1);
+          const slope = (k: number, dy: number, dx: number) =>
+            ((at(warpTo, v, k)(y + dy, x + dx) - at(warpTo, v, k)(y - dy, x - dx)) * side) / 4;
+          const area = slope(0, 0, 1) * slope(1, 1, 0) - slope(0, 1, 0) * slope(1, 0, 1);
+          expect(warpShrink[(v * side + y) * side + x]).toBeCloseTo(area, 2);
+        }
+  });
+
+  it('have a gradient through a turn near the exact one, for smooth pictures', async () => {
+    const feeds = sampled(turning);
+    const smooth = (seed: number) =>
+      Float32Array.from({ length: 3 * side * side }, (_, i) => {
+        const [c, y, x] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
+        const window = Math.sin((Math.PI * (y + 0.5)) / side) * Math.sin((Math.PI * (x + 0.5)) / side);
+        return window ** 2 * (1 + Math.sin(seed + c + (y * (c + 1)) / 5) * Math.cos(seed * 2 + (x * (3 - c)) / 6));
+      });
+    const direction = new Float32Array(views * 3 * side * side);
+    for (let v = 0; v < views; v++) direction.set(smooth(v + 10), v * 3 * side * side);
+    const g = new Graph();
+    const x = g.input('picture', [3, side, side]);
+    const crops = cutViews(g, x, viewInputs(g, views, side, canvas, ['warp']));
+    const sum = g.reduceSum(g.mul(crops, g.floats(direction, crops.shape)), [0, 1, 2, 3]);
+    g.output('value', sum);
+    g.output('gradient', differentiate(g, sum, [x])[0]);
+    const { value, gradient } = await run(simplify(g), { picture: smooth(1), ...feeds });
+    // The exact one, by scattering.
+    const exact = new Float64Array(3 * side * side);
+    for (let v = 0; v < views; v++)
+      for (let i = 0; i < side * side; i++) {
+        const [px, py] = [0, 1].map((k) => Math.min(Math.max(pixelOf(feeds.warpFrom[2 * (v * side * side + i) + k]), 0), side - 1));
+        for (let c = 0; c < 3; c++)
+          for (const y of [Math.floor(py), Math.ceil(py)])
+            for (const column of [Math.floor(px), Math.ceil(px)]) {
+              if (Math.floor(py) === Math.ceil(py) && y !== Math.floor(py)) continue;
+              exact[(c * side + y) * side + column] +=
+                direction[(v * 3 + c) * side * side + i] * (1 - Math.abs(y - py)) * (1 - Math.abs(column - px));
+            }
+      }
+    const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => Array.from(a).reduce((total, n, i) => total + n * b[i], 0);
+    // A linear map: its value is the exact gradient's product with the picture.
+    expect(value.data[0]).toBeCloseTo(dot(smooth(1), exact), 1);
+    const cos = dot(gradient.data, exact) / Math.sqrt(dot(gradient.data, gradient.data) * dot(exact, exact));
+    expect(cos).toBeGreaterThan(0.995);
+    expect(dot(gradient.data, exact) / dot(exact, exact)).toBeCloseTo(1, 1);
+  });
+
+  it('change colours and leave greys; without saturation only turn them', () => {
+    const { colour } = sampled({ ...plain, colour: { saturation: 0, hue: 0.5 } });
+    for (let v = 0; v < views; v++) {
+      const row = (r: number) => Array.from(colour.subarray(v * 9 + 3 * r, v * 9 + 3 * r + 3));
+      for (const r of [0, 1, 2]) {
+        expect(row(r).reduce((a, b) => a + b)).toBeCloseTo(1, 6);
+        for (const s of [0, 1, 2]) expect(row(r).reduce((sum, n, i) => sum + n * row(s)[i], 0)).toBeCloseTo(+(r === s), 6);
+      }
+    }
+    const grown = sampled({ ...plain, colour: { saturation: 0.3, hue: 0 } }).colour;
+    for (let v = 0; v < views; v++) {
+      // (1, -1, 0) is across the greys: it is only stretched.
+      const [red, green, blue] = [0, 1, 2].map((r) => grown[v * 9 + 3 * r] - grown[v * 9 + 3 * r + 1]);
+      expect([red + green, blue]).toEqual([expect.closeTo(0, 6), expect.closeTo(0, 6)]);
+      expect(Math.abs(red - 1)).toBeLessThanOrEqual(0.3);
+    }
+  });
+
+  it('are erased in one rectangle, as often as the plan says', () => {
+    const { kept } = sampled({ ...plain, erased: 0.5 }, 200);
+    let hit = 0;
+    for (let v = 0; v < 200; v++) {
+      const gone: [number, number][] = [];
+      for (let i = 0; i < side * side; i++) if (kept[v * side * side + i] === 0) gone.push([Math.floor(i / side), i % side]);
+      if (gone.length === 0) continue;
+      hit += 1;
+      const extent = (k: 0 | 1) => Math.max(...gone.map((p) => p[k])) - Math.min(...gone.map((p) => p[k])) + 1;
+      expect(extent(0) * extent(1)).toBe(gone.length);
+      expect(gone.length / side ** 2).toBeGreaterThan(0.08);
+      expect(gone.length / side ** 2).toBeLessThan(0.45);
+    }
+    expect(hit).toBeGreaterThan(80);
+    expect(hit).toBeLessThan(120);
+  });
+
+  it('see the whole now and then', () => {
+    const { rows } = sampled({ ...plain, side: () => 0.25, whole: 0.5 }, 60);
+    const seen = Array.from({ length: 60 }, (_, v) => {
+      const columns = new Set<number>();
+      for (let o = 0; o < side; o++) for (let i = 0; i < side; i++) if (rows[(v * side + o) * side + i] > 0) columns.add(i);
+      return columns.size;
+    });
+    expect(seen.filter((n) => n === side).length).toBeGreaterThan(18);
+    expect(seen.filter((n) => n < side / 2).length).toBeGreaterThan(18);
   });
 });
 

@@ -53,6 +53,22 @@ export const Resize: Operator = {
   },
 };
 
+/**
+ * Samples maps [N, C, H, W] at a grid [N, h, w, 2] of places (x, y), -1 to 1 from edge to edge. No gradient rule: the exact one scatters, which is slow
+ * everywhere; who warps by a map whose inverse is known samples the gradient through that (`withGradient`).
+ */
+export const GridSample: Operator = {
+  attributes: { mode: 'string', padding_mode: 'string', align_corners: 'int' },
+  infer: ({ inputs: [x, grid] }) => {
+    const [n, h, w, places] = grid!.shape;
+    if (x!.shape.length !== 4 || n !== x!.shape[0] || places !== 2)
+      throw new Error(
+        `GridSample takes maps [N, C, H, W] and a grid [N, h, w, 2], not [${x!.shape.join(', ')}] and [${grid!.shape.join(', ')}]`,
+      );
+    return [{ dtype: x!.dtype, shape: [n, x!.shape[1], h, w] }];
+  },
+};
+
 type AxesContext = Pick<InferContext, 'inputs' | 'attributes'> & { integers(i: number): number[] };
 
 function resizedAxes({ inputs, attributes, integers }: AxesContext): Axis[] {
