@@ -12,8 +12,12 @@ class Address {
     addEventListener('popstate', () => (this.path = location.pathname));
   }
 
+  /** A new place is seen from its top, as after a load; the browser keeps how far the one that is left was scrolled. */
   go(path: string): void {
-    if (path !== this.path) history.pushState(null, '', path);
+    if (path !== this.path) {
+      history.pushState(null, '', path);
+      scrollTo({ top: 0, behavior: 'instant' });
+    }
     this.path = path;
   }
 

@@ -89,13 +89,15 @@ export const api = {
     ask<LayerView>('GET', `/api/neurons${query({ model, layer })}`, undefined, signal),
   neuron: (model: string, layer: string, channel: number, signal?: AbortSignal) =>
     ask<UnitView>('GET', neuronPath(model, layer, channel), undefined, signal),
+  /** Begins the index of a layer over the bundled photographs, or goes on with it. */
+  startIndex: (model: string, layer: string) => ask<unknown>('POST', '/api/neurons/indexes', { model, layers: [layer] }),
   testNeurons: (model: string, layer: string, image: Blob, top: number) =>
     ask<TestView>('POST', `/api/neurons/test${query({ model, layer, top })}`, image),
   heat: (model: string, layer: string, channel: number, image: Blob) =>
     ask<HeatView>('POST', `/api/neurons/heat${query({ model, layer, channel })}`, image),
-  /** Which places of a finished picture speak for a text. */
-  relevance: (model: string, text: string, result: string, signal: AbortSignal) =>
-    ask<RelevanceView>('GET', `/api/relevance${query({ model, text, result })}`, undefined, signal),
+  /** Which places of a finished picture speak for what it is about. */
+  relevance: (model: string, result: string, signal: AbortSignal) =>
+    ask<RelevanceView>('GET', `/api/relevance${query({ model, result })}`, undefined, signal),
   uploadImage: (image: Blob) => ask<{ id: string }>('POST', '/api/images', image),
   /** The bytes of a stored picture, for the canvas. */
   async picture(url: string): Promise<Blob> {

@@ -4,14 +4,17 @@ import type { JobRequest } from '../../server/jobs/job.js';
 /** A neuron that a picture is asked to drive; without a weight, as strongly as is usual. */
 export type Constraint = NonNullable<JobRequest['neurons']>[number];
 
-/** Why something typed is no constraint: how it is written, a layer or a channel that is not there, a weight that is none. */
+/** Why something typed is no constraint: how it is written, a layer or a channel that is not there, a weight that is none, one too many. */
 export type Fault =
   | { kind: 'form'; typed: string }
   | { kind: 'layer'; layer: string; layers: string[] }
   | { kind: 'channel'; first: string; last: string }
-  | { kind: 'weight'; typed: string };
+  | { kind: 'weight'; typed: string }
+  | { kind: 'many'; most: number };
 
 export const mostWeight = 100;
+/** Of a neuron without one, as the server has it (server/jobs/job.ts); test/client/constraints.test.ts holds the two together. */
+export const usualWeight = 0.15;
 
 const named = (layer: string, channel: number | string) => (layer === 'LLP' ? `LLP-${channel}` : `${layer}/ch-${channel}`);
 

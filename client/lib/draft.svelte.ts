@@ -68,8 +68,8 @@ class Draft {
   }
 
   /** After an Enter: the text goes into the history; a seed that is not kept moves past those used. */
-  sent(count: number): void {
-    this.#remember(this.text);
+  sent(count: number, text = this.text): void {
+    this.#remember(text);
     if (!this.seedKept) this.seed = (this.seed + count) % (mostSeed + 1);
   }
 

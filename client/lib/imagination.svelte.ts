@@ -111,12 +111,15 @@ export class Imagination implements Watcher {
 
   /** Asks the server to stop. What has formed so far stays on the stage. */
   async cancel(): Promise<void> {
-    if (!this.unfinished || this.view.status === 'canceling') return;
+    const { status } = this.view;
+    if (!this.unfinished || status === 'canceling') return;
     this.view = { ...this.view, status: 'canceling' };
     try {
       await api.cancelJob(this.id);
     } catch (error) {
       this.error = sentenceOf(error);
+      // It goes on, and can be asked again.
+      if (this.view.status === 'canceling') this.view = { ...this.view, status };
     }
   }
 

@@ -46,7 +46,9 @@ class Live {
   }
 
   unwatch(watcher: Watcher): void {
-    if (!this.#watchers.delete(watcher.id)) return;
+    // Another may watch the same job by now.
+    if (this.#watchers.get(watcher.id) !== watcher) return;
+    this.#watchers.delete(watcher.id);
     if (this.#socket?.connected) this.#socket.emit('unwatch', { jobId: watcher.id });
   }
 

@@ -1,4 +1,4 @@
-import { api } from './api.js';
+import { api, Refusal, Unreachable } from './api.js';
 import { sentenceOf } from './failure.js';
 import { language } from './language.svelte.js';
 import { recall, remember } from './memory.js';
@@ -8,6 +8,7 @@ import {
   found,
   inOrder,
   orders,
+  pathOfUnit,
   type LayerView,
   type Order,
   type UnitPlace,
@@ -22,12 +23,16 @@ const isPlace = (value: unknown): value is UnitPlace =>
 
 /** How long to wait before asking how far the index is, in milliseconds. */
 const pollEvery = 900;
+/** And after no answer at all. */
+export const retryAfter = 3000;
 /** Units that are kept for a quick way back. */
 const mostKept = 60;
 
 /** The explorer's life: one layer at a time, how it is looked at, and the units that were opened. */
 class Neurons {
-  place: UnitPlace = $state.raw(recall('neurons-place', isPlace) ?? firstLayer);
+  /** The last layer that there was: where `/neurons` leads. */
+  last: UnitPlace = recall('neurons-place', isPlace) ?? firstLayer;
+  place: UnitPlace = $state.raw(this.last);
   view: LayerView | null = $state.raw(null);
   error: string | null = $state(null);
 
@@ -54,14 +59,17 @@ class Neurons {
 
   /** Goes to a layer; it is fetched unless it is there, and again and again while its index is being made. */
   open(model: string, layer: string): void {
-    if (model !== this.place.model || layer !== this.place.layer) {
+    const isSame = model === this.place.model && layer === this.place.layer;
+    // It is being asked for, or will be again.
+    if (isSame && this.#asked !== null) return;
+    if (!isSame) {
       this.current = 0;
       this.scrolled = 0;
       this.query = '';
       this.view = null;
     }
     this.place = { model, layer, channel: null };
-    remember('neurons-place', this.place);
+    this.error = null;
     if (this.view === null || this.view.index.state !== 'done') void this.#load();
   }
 
@@ -78,10 +86,10 @@ class Neurons {
   }
 
   /** What is known of a unit, from memory if it was there before. @throws Refusal | Unreachable */
-  async unit(model: string, layer: string, channel: number): Promise<UnitView> {
+  async unit(model: string, layer: string, channel: number, signal: AbortSignal): Promise<UnitView> {
     const known = this.known(model, layer, channel);
     if (known) return known;
-    const unit = await api.neuron(model, layer, channel);
+    const unit = await api.neuron(model, layer, channel, signal);
     // Before its index is done a unit is not yet what it will be.
     if (unit.index.state === 'done') this.#units.set(keyOf(model, layer, channel), unit);
     const [oldest] = this.#units.keys();
@@ -97,18 +105,34 @@ class Neurons {
     this.leave();
     const asked = new AbortController();
     this.#asked = asked;
-    const { model, layer } = this.place;
+    const { place } = this;
     try {
-      const view = await api.neurons(model, layer, asked.signal);
+      const view = await api.neurons(place.model, place.layer, asked.signal);
       if (this.#asked !== asked) return;
       this.view = view;
       this.error = null;
-      if (view.index.state === 'running' || view.index.state === 'none')
-        this.#timer = setTimeout(() => void this.#load(), pollEvery);
+      // Only what there is: a bad link must not be where the page opens from now on.
+      this.#arrived(place);
+      if (view.index.state === 'running' || view.index.state === 'none') this.#again(pollEvery);
+      else this.#asked = null;
     } catch (error) {
       if (this.#asked !== asked) return;
       this.error = sentenceOf(error);
+      // What is shown stays while the server is away.
+      if (error instanceof Unreachable) return this.#again(retryAfter);
+      this.#asked = null;
+      const isGone = error instanceof Refusal && (error.status === 400 || error.status === 404);
+      if (isGone && pathOfUnit(place) === pathOfUnit(this.last)) this.#arrived(firstLayer);
     }
+  }
+
+  #again(after: number): void {
+    this.#timer = setTimeout(() => void this.#load(), after);
+  }
+
+  #arrived(place: UnitPlace): void {
+    this.last = place;
+    remember('neurons-place', place);
   }
 }
 

@@ -41,6 +41,8 @@ export class UnitPictures {
 
   shown: Imagination | null = $derived(this.pictures[this.technique] ?? null);
 
+  #left = false;
+
   constructor(readonly subject: Subject) {
     for (const technique of techniques) void this.#recall(technique);
   }
@@ -67,6 +69,7 @@ export class UnitPictures {
 
   /** The page is left; jobs go on. */
   leave(): void {
+    this.#left = true;
     for (const picture of Object.values(this.pictures)) picture.leave();
   }
 
@@ -78,8 +81,10 @@ export class UnitPictures {
       const others = (recall('unit-pictures', isMade) ?? []).filter(([other]) => other !== key);
       remember('unit-pictures', [[key, kind, id], ...others].slice(0, mostMade));
     };
-    if (picture.result) return;
-    keep('job', picture.id);
+    if (!picture.result) keep('job', picture.id);
+    // What was still on its way when the page was left is remembered, and not watched.
+    if (this.#left) picture.leave();
+    if (picture.result || this.#left) return;
     picture.onResult = ({ result }) => {
       gallery.arrived(result);
       if (result) keep('result', result.id);
@@ -93,7 +98,7 @@ export class UnitPictures {
     const [, kind, id] = made;
     try {
       const picture = kind === 'job' ? new Imagination(await api.job(id)) : Imagination.of(await api.result(id));
-      if (this.pictures[technique]) picture.leave();
+      if (this.pictures[technique] || this.#left) picture.leave();
       else this.#take(technique, picture);
     } catch {
       // the sheet's picture stands in its place

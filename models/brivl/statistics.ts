@@ -41,21 +41,21 @@ export function summarize(readings: readonly Float32Array[]): ChannelStatistics 
   return { means, deviations, quantiles: { levels, values } };
 }
 
-/** A safetensors file of layers' statistics: `LAYER.mean`, `LAYER.std`, `LAYER.quantiles` and `quantileLevels`, all F16. */
-export function statisticsFile(layers: ReadonlyMap<string, ChannelStatistics>): Buffer {
-  const half = (shape: number[], values: Float32Array) => ({
-    dtype: 'F16' as const,
-    shape,
-    data: Uint16Array.from(values, numberToFloat16),
-  });
+/**
+ * A safetensors file of layers' statistics: `LAYER.mean`, `LAYER.std`, `LAYER.quantiles` and `quantileLevels`.
+ * @param dtype of all of them; F16 is small enough to be committed, but holds nothing above 65504, where layers of other networks may answer
+ */
+export function statisticsFile(layers: ReadonlyMap<string, ChannelStatistics>, dtype: 'F16' | 'F32' = 'F16'): Buffer {
+  const written = (shape: number[], values: Float32Array) =>
+    dtype === 'F16' ? { dtype, shape, data: Uint16Array.from(values, numberToFloat16) } : { dtype, shape, data: values };
   const levels = [...layers.values()][0].quantiles.levels;
   return encodeSafetensors({
-    quantileLevels: half([levels.length], levels),
+    quantileLevels: written([levels.length], levels),
     ...Object.fromEntries(
       [...layers].flatMap(([layer, { means, deviations, quantiles }]) => [
-        [`${layer}.mean`, half([means.length], means)],
-        [`${layer}.std`, half([means.length], deviations)],
-        [`${layer}.quantiles`, half([levels.length, means.length], quantiles.values)],
+        [`${layer}.mean`, written([means.length], means)],
+        [`${layer}.std`, written([means.length], deviations)],
+        [`${layer}.quantiles`, written([levels.length, means.length], quantiles.values)],
       ]),
     ),
   });
@@ -78,16 +78,21 @@ export function readStatistics(weights: Weights, layers: readonly string[]): Map
   );
 }
 
-/** The share of photographs, 0 to 100, that a channel answers less strongly than this; linear between the quantiles. */
+/**
+ * The share of photographs, 0 to 100, that a channel answers less strongly than this; linear between the quantiles. Those that it answers as
+ * strongly do not count: silence is 0 for a channel that is silent in half of them. 100 from the strongest answer on.
+ */
 export function percentile({ levels, values }: ChannelQuantiles, channel: number, activation: number): number {
   const channels = values.length / levels.length;
   const quantile = (i: number) => values[i * channels + channel];
-  const last = levels.length - 1;
-  // Of equal quantiles (a channel that is often silent) the highest level counts.
-  const above = levels.findIndex((_, i) => quantile(i) > activation);
-  if (above === 0) return 0;
-  if (above < 0) return 100 * levels[last];
-  const [low, high] = [quantile(above - 1), quantile(above)];
+  const at = levels.findIndex((_, i) => quantile(i) >= activation);
+  if (at === 0) return 0;
+  if (at < 0) return 100 * levels[levels.length - 1];
+  const [low, high] = [quantile(at - 1), quantile(at)];
   const share = (activation - low) / (high - low);
-  return 100 * (levels[above - 1] + share * (levels[above] - levels[above - 1]));
+  return 100 * (levels[at - 1] + share * (levels[at] - levels[at - 1]));
 }
+
+/** Whether a channel answers more strongly than to every photograph. */
+export const isBeyond = ({ levels, values }: ChannelQuantiles, channel: number, activation: number): boolean =>
+  activation > values[(levels.length - 1) * (values.length / levels.length) + channel];

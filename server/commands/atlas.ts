@@ -2,9 +2,11 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import path from 'node:path';
 import sharp from 'sharp';
 import { z } from 'zod';
+import { isBeyond } from '../../models/brivl/statistics.js';
 import { defaultModel } from '../../models/registry.js';
 import type { Engine } from '../compute/engine.js';
 import type { ModelView } from '../compute/protocol.js';
+import { fileNameOf } from '../imagination/statistics.js';
 import { atlasDrawing, type DrawnUnit, type Drawing } from '../neurons/visualize.js';
 import { numberOf, stringOf, UsageError, type Command } from './command.js';
 import { untilInterrupted } from './interrupt.js';
@@ -16,7 +18,7 @@ const tile = 96;
 /** What the sheet may weigh, in bytes: the largest WebP quality that fits is taken. */
 const most = 6 * 2 ** 20;
 
-/** {layer}.json beside {layer}.webp: tiles row by row in the order of the channels. */
+/** {layer}.json beside {layer}.webp (`fileNameOf` the layer): tiles row by row in the order of the channels. */
 export interface AtlasFile {
   model: string;
   /** Of what sees (Eye). */
@@ -138,7 +140,8 @@ export async function drawAtlas(
   }
 
   const kept = starts.filter((start) => draft.has(start)).flatMap((start) => draft.read(start));
-  const beyondPhotographs = kept.filter(({ percentile }) => percentile >= 100).length;
+  const { quantiles } = await engine.looker.statistics(name, layer);
+  const beyondPhotographs = kept.filter(({ channel, activation }) => isBeyond(quantiles, channel, activation)).length;
   const first = kept.filter(({ rank }) => rank === 1).length;
   tell(`of ${kept.length}, ${beyondPhotographs} are driven more than by any photograph, ${first} more than every other neuron`);
   const told = { model: name, layer, channels, drawn: kept.length, beyondPhotographs, first, secondsEach };
@@ -165,9 +168,6 @@ function requireLayer({ name, layers }: ModelView, layer: string) {
   if (found) return found;
   throw new UsageError(`${name} has no layer ${layer}: its layers are ${layers.map((known) => known.name).join(', ')}`);
 }
-
-/** Layers of ONNX files have any names. */
-const fileNameOf = (layer: string) => layer.replace(/[^A-Za-z0-9.-]/gu, '_');
 
 async function tileOf({ pixels, ...unit }: DrawnUnit, side: number): Promise<Kept> {
   const small = await sharp(pixels, { raw: { width: side, height: side, channels: 3 } })

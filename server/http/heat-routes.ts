@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { requireUnit, UnknownUnitError } from '../../models/brivl/units.js';
 import type { ModelView } from '../compute/protocol.js';
 import type { Firing, Heat, Relevance } from '../imagination/heat.js';
+import { mainOf, parsePrompts } from '../jobs/prompts.js';
 import { contentId, lineOfText, modelName, type Notice } from '../jobs/job.js';
 import { isKnownPicture } from '../store/jobs.js';
 import { findResult } from '../store/results.js';
@@ -47,10 +48,11 @@ const firingView = z.object({
     .describe('Strongest z first'),
 }) satisfies z.ZodType<FiringView>;
 
-export type RelevanceView = Relevance & { notices: Notice[] };
+export type RelevanceView = Relevance & { text: string; notices: Notice[] };
 
 const relevanceView = z.object({
   ...grid,
+  text: z.string().describe('The text whose places they are'),
   cos: z.number().min(-1).max(1).describe('Of the whole picture to the text'),
   notices: z.array(notice),
 }) satisfies z.ZodType<RelevanceView>;
@@ -106,11 +108,18 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
     return store.blobs.read(id);
   };
 
+  /** What a result is about: the main text of the last set of its prompts. */
+  const textOf = (result: string | undefined): string => {
+    const line = result === undefined ? '' : (findResult(store, result)?.job.text ?? '');
+    if (line === '') throw new Problem(400, 'invalid_request', 'the text is missing: only a result of a text has one of its own');
+    return mainOf(parsePrompts(line).at(-1)!).text;
+  };
+
   const heat = async (model: string, layer: string, channel: number, image: Uint8Array) => ({
     json: await compute.request('heat', { model, layer, channel, image }),
   });
   const relevance = async (model: string, text: string, image: Uint8Array) => ({
-    json: await compute.request('relevance', { model, text, image }),
+    json: { ...(await compute.request('relevance', { model, text, image })), text },
   });
 
   const heatAnswers = {
@@ -179,11 +188,16 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
       method: 'get',
       path: '/api/relevance',
       summary: 'Which places of a result or an uploaded picture speak for a text',
-      query: z.strictObject({ model, text: lineOfText('text'), ...stored }),
+      query: z.strictObject({
+        model,
+        text: lineOfText('text').optional().describe('When left out, what the result is about'),
+        ...stored,
+      }),
       answers: relevanceAnswers,
       async handle({ query: { model, text, ...picture } }) {
         require(model, ['encoder']);
-        return relevance(model, text, await pictureOf(picture));
+        const image = await pictureOf(picture);
+        return relevance(model, text ?? textOf(picture.result), image);
       },
     }),
   ];

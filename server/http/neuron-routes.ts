@@ -13,7 +13,7 @@ import type { Store } from '../store/store.js';
 import * as views from './neuron-views.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
-import { sendFile } from './send.js';
+import { sendBlob, sendFile } from './send.js';
 import { errorBody } from './views.js';
 
 const model = modelName.default('brivl-nano');
@@ -110,7 +110,8 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       handle({ params: { id }, response }) {
         const image = findIndexImage(store, Number(id));
         if (!image?.thumbnail) throw missing(`example ${id}`);
-        return sendFile(response, store.blobs.pathOf(image.thumbnail), 'image/jpeg', true);
+        // Numbers of rows are given again in another database: what lies under one may change.
+        return sendBlob(response, store, image.thumbnail, 'image/jpeg', 'asking');
       },
     }),
     route({
@@ -122,7 +123,7 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       async handle({ params, response }) {
         const sheet = atlasOf(await looker.eye(params.model), params.layer);
         if (!sheet) throw missing(`sheet of ${JSON.stringify(params.layer)} of ${params.model}`);
-        return sendFile(response, sheet.file, 'image/webp', false);
+        return sendFile(response, sheet.file, 'image/webp', 'hour');
       },
     }),
     route({
@@ -159,7 +160,7 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       handle({ params: { name }, response }) {
         const file = photographFile(name);
         if (file === undefined) throw missing(`photograph ${JSON.stringify(name)}`);
-        return sendFile(response, file, 'image/jpeg', false);
+        return sendFile(response, file, 'image/jpeg', 'hour');
       },
     }),
   ];

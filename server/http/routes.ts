@@ -1,4 +1,3 @@
-import path from 'node:path';
 import type { Response } from 'express';
 import { z } from 'zod';
 import { parseUnit, requireUnit, UnknownUnitError } from '../../models/brivl/units.js';
@@ -20,6 +19,7 @@ import { heatRoutes } from './heat-routes.js';
 import { neuronRoutes } from './neuron-routes.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
+import { sendBlob } from './send.js';
 import * as views from './views.js';
 
 /** What the API stands on. */
@@ -497,22 +497,6 @@ async function readable(body: Buffer | undefined) {
     if (error instanceof UnreadablePicture) throw new Problem(400, 'unreadable_picture', error.message);
     throw error;
   }
-}
-
-/** The stored file: it never changes, so it may be cached for good. */
-function sendBlob(response: Response, store: Store, id: string, mime: string): Promise<undefined> {
-  const file = store.blobs.pathOf(id);
-  response.set({ 'Content-Type': mime, ETag: `"${id}"` });
-  // Relative to its folder, so that a DATA_DIR with a dot in its path is not mistaken for a hidden file.
-  const options = { root: path.dirname(file), maxAge: '1y', immutable: true, cacheControl: true } as const;
-  return new Promise((resolve, reject) => {
-    response.sendFile(path.basename(file), options, (error?: Error) => {
-      if (error && !response.headersSent) {
-        response.removeHeader('Content-Disposition');
-        reject(error);
-      } else resolve(undefined);
-    });
-  });
 }
 
 /** The words of a text that may stand in a file name on every system; at most 60 characters. */

@@ -1,15 +1,39 @@
 import path from 'node:path';
 import type { Response } from 'express';
+import type { Store } from '../store/store.js';
 
-/** A file of ours. One whose bytes never change under its address may be cached for good. */
-export function sendFile(response: Response, file: string, mime: string, isFixed: boolean): Promise<undefined> {
+/** How long a browser may show a file without asking: always, for an hour, or never, where it is sent again only if it has changed. */
+type Caching = 'forever' | 'hour' | 'asking';
+const maxAge: Readonly<Record<Caching, string | number>> = { forever: '1y', hour: '1h', asking: 0 };
+
+/** A file of ours. */
+export function sendFile(response: Response, file: string, mime: string, caching: Caching): Promise<undefined> {
   response.set({ 'Content-Type': mime });
   // Relative to its folder, so that a folder with a dot in its path is not mistaken for a hidden file.
-  const options = { root: path.dirname(file), maxAge: isFixed ? '1y' : '1h', immutable: isFixed, cacheControl: true };
+  const options = {
+    root: path.dirname(file),
+    maxAge: maxAge[caching],
+    immutable: caching === 'forever',
+    cacheControl: true,
+  };
   return new Promise((resolve, reject) => {
     response.sendFile(path.basename(file), options, (error?: Error) => {
-      if (error && !response.headersSent) reject(error);
-      else resolve(undefined);
+      if (error && !response.headersSent) {
+        response.removeHeader('Content-Disposition');
+        reject(error);
+      } else resolve(undefined);
     });
   });
+}
+
+/** A stored file, which is known by its content. */
+export function sendBlob(
+  response: Response,
+  store: Store,
+  id: string,
+  mime: string,
+  caching: Caching = 'forever',
+): Promise<undefined> {
+  response.set({ ETag: `"${id}"` });
+  return sendFile(response, store.blobs.pathOf(id), mime, caching);
 }

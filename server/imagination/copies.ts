@@ -51,7 +51,11 @@ export function copied(base: Parametrization, sheet: Sheet): Parametrization {
       const { width, height } = tile;
       const blank = g.floats(new Float32Array(3 * width * height).fill(grey), [3, height, width], 'blank');
       const pictures = drawn.map(({ picture }) => picture);
-      return { picture: laidOut(g, pictures, sheet, blank), ...(drawn[0].codes && { codes: codesOf(g, drawn, sheet) }) };
+      return {
+        picture: laidOut(g, pictures, sheet, blank),
+        tiles: pictures,
+        ...(drawn[0].codes && { codes: codesOf(g, drawn, sheet) }),
+      };
     },
     ...(bound && {
       bound: (g, parameters) =>

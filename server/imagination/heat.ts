@@ -13,6 +13,10 @@ export interface Grid {
   values: number[];
 }
 
+/** The longest side of a map that is told or kept: of wider ones there is more than anybody sees. */
+const mapSide = 32;
+export const isSmall = (rows: number, columns: number): boolean => rows <= mapSide && columns <= mapSide;
+
 /** Where a unit answers a picture, and how strongly: the mean over the map, and the share of photographs, 0 to 100, that it answers less. */
 export interface Heat extends Grid {
   activation: number;
@@ -26,7 +30,7 @@ export interface FiringUnit {
   percentile: number;
   /** Deviations above its mean over the photographs. */
   z: number;
-  /** Row and column of the maximum of its map, and the map; null in a layer of tokens. */
+  /** Row and column of the maximum of its map, and the map; null in a layer of tokens, the map also where it is more than 32 x 32. */
   y: number | null;
   x: number | null;
   map: number[] | null;
@@ -71,7 +75,7 @@ async function layerAnswer(sessions: Sessions, { model, pixels, canvas }: Sight,
 }
 
 /**
- * The heat map of one unit.
+ * The heat map of one unit; where the layer's maps are larger than 32 x 32, means over blocks of it.
  *
  * @throws UnknownUnitError for a unit of tokens, which have no place in the picture
  */
@@ -86,7 +90,22 @@ export async function heatOf(
     throw new UnknownUnitError(`${layer} has tokens in the place of a map: ask for a layer of maps, such as LLP`);
   const map = values.subarray(channel * rows * columns, (channel + 1) * rows * columns);
   const activation = meanOf(map);
-  return { rows, columns, values: rounded(map), activation, percentile: percentile(quantiles, channel, activation) };
+  return { ...shrunk(map, rows, columns), activation, percentile: percentile(quantiles, channel, activation) };
+}
+
+/** Means over blocks of equal size, to a cell, so that no side is longer than `mapSide`; a small map stays as it is. */
+function shrunk(map: Float32Array, rows: number, columns: number): Grid {
+  if (isSmall(rows, columns)) return { rows, columns, values: rounded(map) };
+  const [height, width] = [Math.min(rows, mapSide), Math.min(columns, mapSide)];
+  const values = Float32Array.from({ length: height * width }, (_, i) => {
+    const [r, c] = [Math.floor(i / width), i % width];
+    const [top, bottom] = [r, r + 1].map((edge) => Math.floor((edge * rows) / height));
+    const [left, right] = [c, c + 1].map((edge) => Math.floor((edge * columns) / width));
+    let sum = 0;
+    for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) sum += map[y * columns + x];
+    return sum / ((bottom - top) * (right - left));
+  });
+  return { rows: height, columns: width, values: rounded(values) };
 }
 
 /** The `top` units that a picture drives most for what they are used to, strongest z first; of equal ones the first channel. */
@@ -116,9 +135,11 @@ export async function firingOf(
     columns,
     units: strongest.map(({ channel, activation, z }) => {
       const map = mapOf(channel);
-      const at = map.indexOf(Math.max(...map));
+      const at = map.indexOf(map.reduce((most, value) => Math.max(most, value), -Infinity));
       const place =
-        columns === null ? { y: null, x: null, map: null } : { y: Math.floor(at / columns), x: at % columns, map: rounded(map) };
+        rows === null || columns === null
+          ? { y: null, x: null, map: null }
+          : { y: Math.floor(at / columns), x: at % columns, map: isSmall(rows, columns) ? rounded(map) : null };
       return { channel, activation, percentile: percentile(quantiles, channel, activation), z, ...place };
     }),
   };

@@ -26,6 +26,8 @@ export interface Drawn {
   picture: Value;
   /** [h, w] int32: the tokens that it was drawn from, if it was. */
   codes?: Value;
+  /** Of a sheet of copies: the pictures that lie on it, each as `picture`. */
+  tiles?: Value[];
 }
 
 /** One that needs no network to begin. */

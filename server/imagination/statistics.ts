@@ -3,19 +3,20 @@ import path from 'node:path';
 import { readStatistics, statisticsFile, summarize, type ChannelStatistics } from '../../models/brivl/statistics.js';
 import { siteName, type Site } from '../../models/brivl/units.js';
 import type { ImageModel } from '../../models/brivl/model.js';
+import { digestOf } from '../../models/weights/digest.js';
 import { openWeights } from '../../models/weights/weights.js';
 import { repositoryRoot } from '../root.js';
 import { lookAt } from './look.js';
 import type { Sessions } from './sessions.js';
 
-const photographs = path.join(repositoryRoot, 'models/photographs');
+const photographFolder = path.join(repositoryRoot, 'models/photographs');
 
 /** The files of the bundled photographs, in order of their names. */
 export const bundledPhotographs = (): string[] =>
-  readdirSync(photographs)
+  readdirSync(photographFolder)
     .filter((name) => name.endsWith('.jpg'))
     .sort()
-    .map((name) => path.join(photographs, name));
+    .map((name) => path.join(photographFolder, name));
 
 /** A picture's file as RGB bytes [side, side, 3]. */
 type Decode = (file: string, side: number) => Promise<Uint8Array>;
@@ -40,9 +41,11 @@ export async function measureStatistics(
 /** The statistics of a site: those of the model's own files, else measured once. */
 export type StatisticsOf = (model: ImageModel, site: Site) => Promise<ChannelStatistics>;
 
-/** @param folder where what was measured is kept, as `{model hash}-{site}.safetensors`; null to measure anew in each process */
+/** @param folder where what was measured is kept, as `{model hash}-{site}-{photographs}.safetensors`; null to measure anew in each process */
 export function createStatistics(sessions: Sessions, decode: Decode, folder: string | null): StatisticsOf {
   const known = new Map<string, Promise<ChannelStatistics>>();
+  // Other photographs, other figures: those of the last release are not taken for these.
+  let photographs: string | undefined;
 
   const measure = async (model: ImageModel, site: Site, file: string | null): Promise<ChannelStatistics> => {
     const kept = file ? readKept(file, site.layer, channelsOf(model, site)) : undefined;
@@ -52,17 +55,18 @@ export function createStatistics(sessions: Sessions, decode: Decode, folder: str
       mkdirSync(path.dirname(file), { recursive: true });
       // Whole or not at all: another process may be reading it, or writing it too.
       const draft = `${file}.${process.pid}.part`;
-      writeFileSync(draft, statisticsFile(new Map([[site.layer, measured]])));
+      // F32, as they were measured: the process that measured must not draw other pictures than those after it.
+      writeFileSync(draft, statisticsFile(new Map([[site.layer, measured]]), 'F32'));
       renameSync(draft, file);
     }
-    // As the file rounds them: the process that measured must not draw other pictures than those after it.
-    return (file === null ? undefined : readKept(file, site.layer, channelsOf(model, site))) ?? measured;
+    return measured;
   };
 
   return (model, site) => {
     const own = site.spot === 'mean' ? model.statistics.get(site.layer) : undefined;
     if (own) return Promise.resolve(own);
-    const name = `${model.hash}-${fileNameOf(siteName(site))}.safetensors`;
+    photographs ??= digestOf(bundledPhotographs()).hash;
+    const name = `${model.hash}-${fileNameOf(siteName(site))}-${photographs}.safetensors`;
     const before = known.get(name);
     if (before) return before;
     const measuring = measure(model, site, folder && path.join(folder, name));
@@ -74,8 +78,8 @@ export function createStatistics(sessions: Sessions, decode: Decode, folder: str
 
 const channelsOf = ({ eye }: ImageModel, { layer }: Site) => eye.layers.find(({ name }) => name === layer)!.channels;
 
-/** Layers of an ONNX file have any names: what a file's name may not hold is written as its code in hexadecimal. */
-const fileNameOf = (name: string) =>
+/** Layers of an ONNX file have any names: what a file's name may not hold is written as its code in hexadecimal, so that no two are alike. */
+export const fileNameOf = (name: string): string =>
   name.replace(/[^A-Za-z0-9.@,-]/gu, (character) => `_${character.codePointAt(0)!.toString(16)}_`);
 
 /** Undefined for a file that is not there, or is not what it should be: then it is measured again. */

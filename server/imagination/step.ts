@@ -61,7 +61,7 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
     spec.texts > 0 ? { texts: g.input('texts', [spec.texts, eye.embed]), weights: g.input('weights', [spec.texts]) } : null;
   const scalars = optimizer.scalars(1, 1).map((_, i) => g.input(`scalar${i}`, []));
 
-  const { picture, codes } = g.within('draw', () => parametrization.draw(g, parameters, canvas));
+  const { picture, codes, tiles = [picture] } = g.within('draw', () => parametrization.draw(g, parameters, canvas));
   const crops = g.within('views', () => cutViews(g, picture, inputs));
   const seen = eye.look(g, crops);
   const loss = g.within('objective', () => {
@@ -72,7 +72,16 @@ export function stepGraph(spec: StepSpec, eye: Eye, parametrization: Parametriza
       const moving = spec.stops ? g.mul(each, unstopped(g, seen, texts, weights, g.input('stops', [spec.texts]))) : each;
       parts.push(weighted(g, moving, weights));
     }
-    if (spec.totalVariation > 0) parts.push(g.scale(totalVariation(g, picture), spec.totalVariation));
+    if (spec.totalVariation > 0) {
+      // Of each copy by itself: the seams of a sheet are no roughness.
+      const each = tiles.map((tile) => totalVariation(g, tile));
+      parts.push(
+        g.scale(
+          each.reduce((a, b) => g.add(a, b)),
+          spec.totalVariation / each.length,
+        ),
+      );
+    }
     spec.neurons.forEach((site, i) => {
       const { channels } = eye.layers.find(({ name }) => name === site.layer)!;
       parts.push(neurons(g, seen, site, g.input(`neurons${i}`, [channels])));

@@ -182,6 +182,14 @@ const consistentJob = job.superRefine((asked, context) => {
   const complain = (path: keyof typeof asked, message: string) => context.addIssue({ code: 'custom', path: [path], message });
   const { text, from, objective, method, width, height, views, batch, copies = 1, steps, restarts = 0 } = asked;
   const sets = text === '' ? 0 : parsePrompts(text).length;
+  const units = asked.neurons.map(({ unit }) => unit);
+  for (const [i, unit] of units.entries())
+    if (units.indexOf(unit) < i)
+      context.addIssue({
+        code: 'custom',
+        path: ['neurons', i, 'unit'],
+        message: `${unit} is named twice: name it once, with the weight that it shall have`,
+      });
   if (text === '' && from !== undefined) complain('from', 'from without a text leads nowhere: write a text too');
   if (from !== undefined && from === text) complain('from', 'from is the text itself, and nothing leads there: change one of them');
   if (asked.cosPower !== undefined && objective !== 'dot-cos')

@@ -134,6 +134,15 @@ function meansOf(ranked: readonly (readonly number[])[], pictures: Rows): Rows {
   return { count: ranked.length, length, values };
 }
 
+/** The pictures that are examples of some channel: of those that a walk keeps, the fewest. */
+export async function* shownOf(tally: Tally, breathe: Breathe): AsyncGenerator<number> {
+  for (let channel = 0; channel < tally.shape.channels; channel++) {
+    await breathe();
+    for (const strip of Object.values(examplesOf(tally, channel, tally.histograms.of(channel)!)))
+      for (const { image } of strip) yield image;
+  }
+}
+
 /** The strongest, those nearest to the quartiles among the pictures that the bins remember, and the weakest. */
 function examplesOf(tally: Tally, channel: number, histogram: Histogram): Record<ExampleKind, Example[]> {
   const read = (slots: readonly number[]) => slots.map((slot) => tally.slots.read(channel, slot));

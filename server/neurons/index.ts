@@ -1,5 +1,6 @@
 import { BadRequest } from '../compute/protocol.js';
 import {
+  claimIndex,
   closeIndex,
   dropFindings,
   findIndex,
@@ -11,7 +12,7 @@ import {
   type IndexRecord,
 } from '../store/neurons.js';
 import type { Store } from '../store/store.js';
-import { finishLayer, type UnitRecord } from './finish.js';
+import { finishLayer, shownOf, type UnitRecord } from './finish.js';
 import { bundled, identify, thumbnailOf, type PictureSet } from './pictures.js';
 import type { EyeView, Looker } from './see.js';
 import { createBreath, type Breathe } from './vectors.js';
@@ -19,8 +20,10 @@ import { walk, type Walked } from './walk.js';
 
 /** How often the state of a walk is saved, in milliseconds. */
 const saveEvery = 4000;
-/** A process that has not been seen for so long does not walk any more, in milliseconds. */
-const goneAfter = 30_000;
+/** A state that takes longer to save than this share of the time between two saves is saved more seldom. */
+const savingShare = 1 / 20;
+/** How often a process says that it is still there while it finishes, in milliseconds; a third of what makes it pass for gone. */
+const sayEvery = 10_000;
 /** Units that are stored in one transaction, and pictures whose thumbnails are made together. */
 const unitsAtATime = 32;
 const imagesAtATime = 16;
@@ -51,53 +54,44 @@ export interface IndexOptions {
 /** Thrown by the work itself when it is to end. */
 class Stopped extends Error {}
 
-/** Another process is at work on the same index. */
-export class IndexInUse extends BadRequest {}
+/** Thrown when an index is stopped before its pictures have been counted: there is nothing to keep yet. */
+export class StoppedCounting extends BadRequest {}
 
 /**
  * The record of the index of a set of pictures: a new one, or that of one that was stopped, cut short or done whose pictures are still the same.
  *
- * @throws BadRequest for a set without pictures
+ * @throws BadRequest for a set without pictures; IndexInUse; StoppedCounting
  */
-export async function prepareIndex({ store, looker, model, layers, set }: IndexOptions): Promise<IndexRecord> {
-  const { hash } = await looker.eye(model);
-  const { images, hash: setHash } = await identify(set);
+export async function prepareIndex({ store, looker, model, layers, set, isStopped }: IndexOptions): Promise<IndexRecord> {
+  const { hash, device } = await looker.eye(model);
+  const identified = await identify(set, isStopped);
+  if (identified === null)
+    throw new StoppedCounting(`stopped while the pictures in ${set.source} were counted: the same command begins again`);
+  const { images, hash: setHash } = identified;
   if (images === 0)
     throw new BadRequest(`there are no pictures in ${set.source} nor below it: name a folder with PNG, JPEG or WebP files`);
-  return openIndex(store, { modelName: model, modelHash: hash, layers: [...layers], source: set.source, setHash }, images);
+  const key = { modelName: model, modelHash: hash, layers: [...layers], source: set.source, setHash, device };
+  return openIndex(store, key, images);
 }
 
 /**
  * Makes an index, or goes on with one that was stopped or cut short; one that is done is left as it is.
  *
  * @returns its record: `done`, or `stopped` when `isStopped` said so
- * @throws BadRequest for a set without pictures that can be read; IndexInUse
+ * @throws BadRequest for a set without pictures that can be read; IndexInUse; StoppedCounting
  */
 export async function runIndex(options: IndexOptions): Promise<IndexRecord> {
   const { store, looker, model } = options;
   const record = await prepareIndex(options);
   if (record.state === 'done') return record;
-  if (isElsewhere(record))
-    throw new IndexInUse(`another process (${record.pid}) is making this index: wait for it, or stop it first`);
+  claimIndex(store, record);
   const { id } = record;
   const seen = () => ({ pid: process.pid, seenAt: Date.now() });
-  updateIndex(store, id, { state: 'running', error: null, ...seen() });
   try {
     return await walkAndFinish(options, await looker.eye(model), record, seen);
   } catch (error) {
     updateIndex(store, id, { state: 'failed', error: error instanceof Error ? error.message : String(error), pid: null });
     throw error;
-  }
-}
-
-/** True while another process that lives walks. */
-export function isElsewhere({ state, pid, seenAt }: IndexRecord): boolean {
-  if (state !== 'running' || pid === null || pid === process.pid || Date.now() - (seenAt ?? 0) > goneAfter) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -109,7 +103,6 @@ async function walkAndFinish(
 ): Promise<IndexRecord> {
   const { store, looker, layers, set, progress, isStopped, turn } = options;
   const { id, images } = record;
-  const every = options.saveEvery ?? saveEvery;
   const tell = ({ done, unreadable }: Walked, stage: IndexProgress['stage']) =>
     progress?.({ id, images, done, unreadable: unreadable.count, stage });
   const told = ({ done, unreadable }: Walked) => ({
@@ -123,6 +116,7 @@ async function walkAndFinish(
     return findIndex(store, id)!;
   };
 
+  let every = options.saveEvery ?? saveEvery;
   let saved = performance.now();
   await turn?.();
   const { walked, isWhole, save } = await walk({
@@ -130,28 +124,38 @@ async function walkAndFinish(
     eye,
     layers,
     set,
-    state: record.checkpoint === null ? undefined : await store.blobs.read(record.checkpoint),
+    // One whose file is gone is no state: the walk begins from the start.
+    state: record.checkpoint === null ? undefined : await store.blobs.read(record.checkpoint).catch(() => undefined),
     async between(walked, save) {
       tell(walked, 'looking');
       if (isStopped?.()) return false;
       if (performance.now() - saved >= every) {
+        const begun = performance.now();
         await keepWalk(store, id, save(), told(walked));
         saved = performance.now();
+        every = options.saveEvery ?? Math.max(saveEvery, (saved - begun) / savingShare);
       }
       await turn?.();
       return !isStopped?.();
     },
   });
   if (!isWhole) return stop(walked, save);
-  if (walked.tallies.size === 0)
-    throw new BadRequest(`none of the ${images} pictures in ${set.source} can be read: ${walked.unreadable.first[0]?.why ?? ''}`);
+  if (walked.unreadable.count === walked.done) {
+    const [{ name, why } = { name: 'the folder', why: 'it is empty now' }] = walked.unreadable.first;
+    throw new BadRequest(`none of the ${images} pictures in ${set.source} can be read (${name}: ${why}): index others`);
+  }
   await keepWalk(store, id, save(), told(walked));
   tell(walked, 'finishing');
   await dropFindings(store, id);
   const grids: IndexRecord['grids'] = {};
   const breath = createBreath();
+  let said = Date.now();
   const breathe = async () => {
     if (isStopped?.()) throw new Stopped();
+    if (Date.now() - said >= sayEvery) {
+      updateIndex(store, id, seen());
+      said = Date.now();
+    }
     await breath();
   };
   try {
@@ -179,15 +183,17 @@ async function walkAndFinish(
   return findIndex(store, id)!;
 }
 
-/** Rows for all examples, with thumbnails of those that are not bundled. @returns the rows' ids by number */
+/** Rows for all examples that some unit shows, with thumbnails of those that are not bundled. @returns the rows' ids by number */
 async function storeImages(
   store: Store,
   id: string,
   set: PictureSet,
-  { kept }: Walked,
+  { kept, tallies }: Walked,
   breathe: Breathe,
 ): Promise<Map<number, number>> {
-  const all = [...kept].sort(([a], [b]) => a - b);
+  const shown = new Set<number>();
+  for (const tally of tallies.values()) for await (const image of shownOf(tally, breathe)) shown.add(image);
+  const all = [...kept].filter(([number]) => shown.has(number)).sort(([a], [b]) => a - b);
   const rows = new Map<number, number>();
   for (let start = 0; start < all.length; start += imagesAtATime) {
     await breathe();

@@ -1,8 +1,8 @@
 import { ComputeCrash } from '../compute/protocol.js';
 import type { Scheduler } from '../jobs/scheduler.js';
-import { findIndex, indexOfLayer, updateIndex, type IndexRecord } from '../store/neurons.js';
+import { claimIndex, findIndex, indexOfLayer, isElsewhere, updateIndex, type IndexRecord } from '../store/neurons.js';
 import type { Store } from '../store/store.js';
-import { isElsewhere, prepareIndex, runIndex, type IndexOptions } from './index.js';
+import { prepareIndex, runIndex, StoppedCounting, type IndexOptions } from './index.js';
 import { bundledSet } from './pictures.js';
 import type { EyeView, Looker } from './see.js';
 
@@ -15,7 +15,10 @@ const crashLimit = 2;
 
 /** Makes indexes of the bundled photographs behind the jobs that draw: one at a time, and none of its batches while a job runs or waits. */
 export interface Indexer {
-  /** The index that tells of a layer; where there is none, or the one there is was cut short, it is begun. */
+  /**
+   * The index that tells of a layer; where none is done, that of the bundled photographs is begun or taken up again, unless it was stopped by
+   * `stop` or has failed.
+   */
   ensure(eye: EyeView, layer: string): IndexRecord | undefined;
   /** Begins an index, or goes on with one. @throws BadRequest, UnknownModelError's sentence among them */
   start(model: string, layers: readonly string[]): Promise<IndexRecord>;
@@ -35,6 +38,8 @@ interface Running {
 
 export function createIndexer(store: Store, looker: Looker, scheduler: Scheduler): Indexer {
   const queue: Running[] = [];
+  /** Those that a person stopped: a visit does not take them up, `start` does. */
+  const unwanted = new Set<string>();
   let working: Promise<void> | undefined;
   let isClosing = false;
 
@@ -72,6 +77,10 @@ export function createIndexer(store: Store, looker: Looker, scheduler: Scheduler
         if (state === 'stopped' && !mine.isStopped) updateIndex(store, mine.id, { state: 'running' });
         return;
       } catch (error) {
+        if (error instanceof StoppedCounting) {
+          if (mine.id !== null && mine.isStopped) updateIndex(store, mine.id, { state: 'stopped', pid: null });
+          return;
+        }
         if (!(error instanceof ComputeCrash) || ++crashes >= crashLimit || isClosing) throw error;
       }
     }
@@ -104,15 +113,24 @@ export function createIndexer(store: Store, looker: Looker, scheduler: Scheduler
   return {
     ensure(eye, layer) {
       const record = indexOfLayer(store, eye.hash, layer);
-      const isCut = record?.state === 'running' && !isElsewhere(record);
-      if ((record === undefined || isCut) && !isClosing) enqueue(eye.name, record?.layers ?? [layer]);
-      return record;
+      if (isClosing) return record;
+      if (record === undefined) {
+        enqueue(eye.name, [layer]);
+        return record;
+      }
+      const isCut = (record.state === 'running' && !isElsewhere(record)) || record.state === 'stopped';
+      if (!isCut || unwanted.has(record.id)) return record;
+      // A page that reads `stopped` would not ask again.
+      if (record.state === 'stopped') claimIndex(store, record);
+      enqueue(eye.name, record.layers);
+      return findIndex(store, record.id);
     },
     async start(model, layers) {
       const mine: Running = { model, layers, id: null, isStopped: false };
       const record = await prepareIndex(optionsOf(mine));
       if (record.state === 'done' || isElsewhere(record)) return record;
-      updateIndex(store, record.id, { state: 'running', error: null, pid: process.pid, seenAt: Date.now() });
+      claimIndex(store, record);
+      unwanted.delete(record.id);
       enqueue(model, layers).id ??= record.id;
       return findIndex(store, record.id)!;
     },
@@ -120,6 +138,7 @@ export function createIndexer(store: Store, looker: Looker, scheduler: Scheduler
       const mine = queue.find((running) => running.id === id && !running.isStopped);
       if (!mine) return false;
       mine.isStopped = true;
+      unwanted.add(id);
       if (mine !== queue[0]) {
         queue.splice(queue.indexOf(mine), 1);
         updateIndex(store, id, { state: 'stopped', pid: null });

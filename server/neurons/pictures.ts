@@ -6,6 +6,7 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { decodeTo } from '../compute/pictures.js';
 import { BadRequest } from '../compute/protocol.js';
+import { bundledPhotographs } from '../imagination/statistics.js';
 import { repositoryRoot } from '../root.js';
 
 /** The pictures that an index walks through, always in the same order. */
@@ -63,8 +64,7 @@ export const photographFile = (name: string): string | undefined =>
 export const bundledSet: PictureSet = {
   source: bundled,
   *walk() {
-    const names = readdirSync(photographFolder).filter((name) => bundledCredits().has(name));
-    for (const name of names.sort(byCodeUnits)) yield { name, path: path.join(photographFolder, name) };
+    for (const file of bundledPhotographs()) yield { name: path.basename(file), path: file };
   },
   fileOf: (name) => path.join(photographFolder, name),
 };
@@ -73,7 +73,7 @@ const pictureFile = /\.(png|jpe?g|webp)$/i;
 
 /**
  * The PNG, JPEG and WebP files of a folder and of all its subfolders, by their endings, in code unit order folder by folder; hidden ones are
- * left out, links are followed (but not back up to a folder that they lie in). Only one folder's names are in memory for each level.
+ * left out, links are followed, but no folder is walked through twice. Only one folder's names are in memory for each level.
  * @throws BadRequest when the folder itself cannot be listed; one below it that cannot is passed over.
  */
 export function folderSet(directory: string): PictureSet {
@@ -84,17 +84,19 @@ export function folderSet(directory: string): PictureSet {
   } catch (error) {
     throw new BadRequest(`${directory} cannot be listed: ${(error as Error).message}`, { cause: error });
   }
-  return { source: root, walk: () => walkFolder(root, '', []), fileOf: (name) => path.join(root, name) };
+  return { source: root, walk: () => walkFolder(root, '', new Set()), fileOf: (name) => path.join(root, name) };
 }
 
-async function* walkFolder(root: string, folder: string, above: readonly string[]): AsyncGenerator<PictureFile> {
+async function* walkFolder(root: string, folder: string, met: Set<string>): AsyncGenerator<PictureFile> {
   const at = path.join(root, folder);
   let entries: Dirent[];
-  let self: string;
   try {
-    const { dev, ino } = await stat(at);
-    self = `${dev}:${ino}`;
-    entries = above.includes(self) ? [] : await readdir(at, { withFileTypes: true });
+    // As bigint: some file systems number their files beyond what a double holds.
+    const { dev, ino } = await stat(at, { bigint: true });
+    const self = `${dev}:${ino}`;
+    if (met.has(self)) return;
+    met.add(self);
+    entries = await readdir(at, { withFileTypes: true });
   } catch {
     return;
   }
@@ -104,21 +106,28 @@ async function* walkFolder(root: string, folder: string, above: readonly string[
     const name = folder === '' ? entry.name : `${folder}/${entry.name}`;
     const full = path.join(at, entry.name);
     const kind = entry.isSymbolicLink() ? await stat(full).catch(() => null) : entry;
-    if (kind?.isDirectory()) yield* walkFolder(root, name, [...above, self]);
+    if (kind?.isDirectory()) yield* walkFolder(root, name, met);
     else if (kind?.isFile() && pictureFile.test(entry.name)) yield { name, path: full };
   }
 }
 
 const byCodeUnits = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
-/** How many pictures a set has, and what tells it from another: names, sizes and times of change of all of its files. */
-export async function identify(set: PictureSet): Promise<{ images: number; hash: string }> {
+/** Files between two looks at whether counting is to end. */
+const countedTogether = 256;
+
+/**
+ * How many pictures a set has, and what tells it from another: names, sizes and times of change of all of its files.
+ * @returns null when `isStopped` said so before the end
+ */
+export async function identify(set: PictureSet, isStopped?: () => boolean): Promise<{ images: number; hash: string } | null> {
   const sha = createHash('sha256');
   let images = 0;
   for await (const file of set.walk()) {
     const { size, mtimeMs } = await stat(file.path).catch(() => ({ size: -1, mtimeMs: 0 }));
     sha.update(`${file.name}\0${size}\0${Math.floor(mtimeMs)}\n`);
     images += 1;
+    if (images % countedTogether === 0 && isStopped?.()) return null;
   }
   return { images, hash: sha.digest('hex').slice(0, 32) };
 }

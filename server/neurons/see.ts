@@ -3,6 +3,7 @@ import type { ConceptSpace, Eye, ImageModel } from '../../models/brivl/model.js'
 import type { ChannelStatistics } from '../../models/brivl/statistics.js';
 import type { Layer } from '../../models/brivl/units.js';
 import type { Compute } from '../compute/protocol.js';
+import { isSmall } from '../imagination/heat.js';
 import type { Sessions } from '../imagination/sessions.js';
 import type { Products, Rows } from './vectors.js';
 
@@ -15,15 +16,16 @@ export interface EyeView {
   /** Side of the square pictures that it looks at. */
   size: number;
   embed: number;
+  /** Where it is computed. */
+  device: string;
   layers: readonly Layer[];
 }
 
-/** `pixels` [N, size, size, 3] bytes. Maps larger than `mapSide` a side are put out only where `allMaps` is set. */
+/** `pixels` [N, size, size, 3] bytes. */
 export interface SeeAsk {
   model: string;
   layers: string[];
   pixels: Uint8Array;
-  allMaps?: boolean;
 }
 
 /** How the channels of a layer answer N pictures. */
@@ -67,14 +69,11 @@ export interface Looker {
 export const firstLayerOf = ({ layers }: Pick<EyeView, 'layers'>): string =>
   layers.some(({ name }) => name === 'LLP') ? 'LLP' : layers[layers.length - 1].name;
 
-/** The longest side of a map that indexes keep. */
-export const mapSide = 32;
-
 /**
- * `pictures` [N, size, size, 3] bytes -> `embedding` [N, E], and for layer i `mean{i}`, `max{i}`, `place{i}` [N, C] and, where it is asked for
- * or small, `map{i}` [N, C, cells].
+ * `pictures` [N, size, size, 3] bytes -> `embedding` [N, E], and for layer i `mean{i}`, `max{i}`, `place{i}` [N, C] and, where it is
+ * small, `map{i}` [N, C, cells].
  */
-export function seeGraph(eye: Eye, layers: readonly string[], pictures: number, allMaps: boolean): Graph {
+export function seeGraph(eye: Eye, layers: readonly string[], pictures: number): Graph {
   const g = new Graph();
   const bytes = g.input('pictures', [pictures, eye.size, eye.size, 3], 'uint8');
   const real = g.scale(g.op('Cast', [bytes], { to: 1 }), 1 / 255);
@@ -87,12 +86,10 @@ export function seeGraph(eye: Eye, layers: readonly string[], pictures: number, 
     g.output(`mean${i}`, g.reduceMean(flat, [2]));
     g.output(`max${i}`, g.op('ReduceMax', [flat, g.ints([2])], { keepdims: 0 }));
     g.output(`place${i}`, g.op('Cast', [g.op('ArgMax', [flat], { axis: 2, keepdims: 0 })], { to: 6 }));
-    if (allMaps || isKept(rows, columns)) g.output(`map${i}`, flat);
+    if (isSmall(rows, columns)) g.output(`map${i}`, flat);
   });
   return simplify(g);
 }
-
-const isKept = (rows: number, columns: number) => rows <= mapSide && columns <= mapSide;
 
 /** [N, C, h, w] or tokens [N, T, C] -> [N, C, cells] */
 function channelsFirst(g: Graph, map: Value): Value {
@@ -116,13 +113,14 @@ export function createLooker(
   return {
     eye: (name) => {
       const { hash, eye } = open(name);
-      return Promise.resolve({ name, hash, eyeHash: eye.hash, size: eye.size, embed: eye.embed, layers: eye.layers });
+      const { size, embed, layers } = eye;
+      return Promise.resolve({ name, hash, eyeHash: eye.hash, size, embed, device: sessions.device, layers });
     },
-    async see({ model: name, layers, pixels, allMaps = false }) {
+    async see({ model: name, layers, pixels }) {
       const { hash, eye } = open(name);
       const pictures = pixels.length / (eye.size * eye.size * 3);
-      const key = `see:${hash}:${pictures}:${allMaps ? 'all:' : ''}${JSON.stringify(layers)}`;
-      const runner = await sessions.runner(key, () => seeGraph(eye, layers, pictures, allMaps));
+      const key = `see:${hash}:${pictures}:${JSON.stringify(layers)}`;
+      const runner = await sessions.runner(key, () => seeGraph(eye, layers, pictures));
       const sizes = grids.get(key) ?? layers.map((layer) => sizeOf(eye, layer));
       grids.set(key, sizes);
       const out = await runner.run({ pictures: pixels });

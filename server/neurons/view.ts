@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { percentile, type ChannelStatistics } from '../../models/brivl/statistics.js';
 import { unitName } from '../../models/brivl/units.js';
 import { defaultModel } from '../../models/registry.js';
+import { fileNameOf } from '../imagination/statistics.js';
 import type { Concept } from '../jobs/job.js';
 import { repositoryRoot } from '../root.js';
 import {
@@ -276,22 +277,25 @@ function exampleView(
 const urlOf = ({ source }: IndexRecord, { id, name }: { id: number; name: string }): string =>
   source === bundled ? `/api/photographs/${encodeURIComponent(name)}` : `/api/neurons/examples/${id}`;
 
-const atlasFile = z.object({ hash: z.string(), tile: z.int().min(1), columns: z.int().min(1) });
+const atlasFile = z.object({ hash: z.string(), layer: z.string(), tile: z.int().min(1), columns: z.int().min(1) });
 
-/** The sheet of a layer that lies beside a model's files: `atlas/LAYER.webp` and `LAYER.json`. One of another eye is none. */
+/** The sheet of a layer that lies beside a model's files: `atlas/LAYER.webp` and `LAYER.json`. One of another eye, or damaged, is none. */
 export function atlasOf(
   { name, eyeHash }: Pick<EyeView, 'name' | 'eyeHash'>,
   layer: string,
 ): { view: AtlasView; file: string } | null {
-  // Layers of an ONNX file have any names: those with a slash have no sheet.
-  if (!/^[\w.-]+$/.test(layer)) return null;
   const data = process.env.DATA_DIR ?? path.join(repositoryRoot, 'data');
   const folder = name === defaultModel ? path.join(repositoryRoot, 'models/brivl/nano') : path.join(data, 'models', name);
-  const file = path.join(folder, 'atlas', `${layer}.webp`);
-  const told = path.join(folder, 'atlas', `${layer}.json`);
-  if (!existsSync(file) || !existsSync(told)) return null;
-  const parsed = atlasFile.safeParse(JSON.parse(readFileSync(told, 'utf8')));
-  if (!parsed.success || parsed.data.hash !== eyeHash) return null;
+  const file = path.join(folder, 'atlas', `${fileNameOf(layer)}.webp`);
+  if (!existsSync(file)) return null;
+  let told: unknown;
+  try {
+    told = JSON.parse(readFileSync(file.replace(/webp$/, 'json'), 'utf8'));
+  } catch {
+    return null;
+  }
+  const parsed = atlasFile.safeParse(told);
+  if (!parsed.success || parsed.data.hash !== eyeHash || parsed.data.layer !== layer) return null;
   const { tile, columns } = parsed.data;
   return { view: { url: `/api/neurons/atlas/${encodeURIComponent(name)}/${encodeURIComponent(layer)}.webp`, tile, columns }, file };
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { BadRequest } from '../compute/protocol.js';
 import { Moments } from './moments.js';
 import { decodeFor, type PictureFile, type PictureSet } from './pictures.js';
 import type { EyeView, LayerAnswer, Looker, Seen } from './see.js';
@@ -7,6 +8,9 @@ import { Tally, type TallyShape } from './tally.js';
 
 /** Pictures that are looked at together; the walk is saved, stopped and resumed at multiples of it. */
 export const batch = 8;
+
+/** What the tallies of all layers may take: with the state that is saved, which is as large, three times as much is in memory. */
+const mostBytes = 512 * 2 ** 20;
 
 /** Unreadable pictures that are named; the others are counted. */
 const mostNamed = 100;
@@ -39,7 +43,7 @@ export interface WalkOptions {
   eye: EyeView;
   layers: readonly string[];
   set: PictureSet;
-  /** A state from `save` of the same eye, layers and set. */
+  /** A state from `save` of the same eye, layers and set; from one that cannot be read the walk begins at the start. */
   state?: Uint8Array;
   /**
    * Called after each batch, with a way to take the state; the walk goes on when it resolves, unless it answers false.
@@ -70,6 +74,7 @@ const told = z.object({
  * Stopped and taken up again from a state it comes to the same numbers, to the byte: batches always begin at multiples of `batch`.
  *
  * @returns what is known; `isWhole` when it came to the end of the set
+ * @throws BadRequest for layers that together are too large
  */
 export async function walk({
   looker,
@@ -81,11 +86,21 @@ export async function walk({
 }: WalkOptions): Promise<{ walked: Walked; isWhole: boolean; save: () => Buffer }> {
   const directed = await Promise.all(layers.map(async (layer) => (await looker.meaning(eye.name, layer)).directions !== null));
   const walked: Walked = { done: 0, unreadable: { count: 0, first: [] }, tallies: new Map(), kept: new Map() };
-  const embeddings = new Moments(eye.embed);
+  let embeddings = new Moments(eye.embed);
   const [before, after] = [new Float64Array(eye.embed), new Float64Array(eye.embed)];
 
   const begin = (tallyShapes: readonly TallyShape[]) => {
-    walked.tallies = new Map(layers.map((layer, i) => [layer, new Tally(tallyShapes[i])]));
+    let bytes = 0;
+    const tallies = layers.map((layer, i): [string, Tally] => {
+      const tally = new Tally(tallyShapes[i]);
+      bytes += Object.values(tally.arrays).reduce((sum, { byteLength }) => sum + byteLength, 0);
+      if (bytes > mostBytes)
+        throw new BadRequest(
+          `what is to be known of ${i + 1} layers (${layers.slice(0, i + 1).join(', ')}) takes ${Math.ceil(bytes / 2 ** 20)} MiB, more than ${mostBytes / 2 ** 20}: index fewer layers at a time`,
+        );
+      return [layer, tally];
+    });
+    walked.tallies = new Map(tallies);
   };
   const arraysOf = (vectors: Float32Array): Arrays => ({
     ...named('embeddings', embeddings.arrays),
@@ -111,7 +126,7 @@ export async function walk({
     );
   };
 
-  if (state) {
+  const resume = (state: Uint8Array) => {
     let vectors = new Float32Array();
     const read = decodeState(state, told, ({ shapes, embedded }) => {
       if (shapes.length > 0) begin(shapes);
@@ -124,6 +139,13 @@ export async function walk({
     read.embedded.forEach((image, i) => {
       walked.kept.get(image)!.embedding = vectors.slice(i * eye.embed, (i + 1) * eye.embed);
     });
+  };
+  try {
+    if (state) resume(state);
+  } catch {
+    // Damaged, or of another program: looking at the pictures again costs time, and no index is lost for good.
+    Object.assign(walked, { done: 0, unreadable: { count: 0, first: [] }, tallies: new Map(), kept: new Map() });
+    embeddings = new Moments(eye.embed);
   }
 
   const refuse = (file: PictureFile, why: string) => {

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { eq } from 'drizzle-orm';
+import { eq, lt } from 'drizzle-orm';
 import { contentId } from '../jobs/job.js';
 import * as schema from './schema.js';
 import type { Database } from './store.js';
@@ -22,11 +22,18 @@ export interface Blobs {
   mimeOf(id: string): string | undefined;
   /** Removes the file unless a row still refers to it. */
   release(id: string): Promise<void>;
-  /** Removes files that a crash left without a row. */
+  /** As `release`, of many with few commits. */
+  releaseAll(ids: readonly string[]): Promise<void>;
+  /** Removes files that a crash left without a row, or with one that nothing refers to. */
   sweep(): Promise<void>;
   /** Resolves when every write that was asked for has ended. */
   settled(): Promise<void>;
 }
+
+/** Younger files without a row may be those that another process (`reverie index`) is about to give one, in milliseconds. */
+const leftAfter = 3_600_000;
+/** Files that are let go of in one transaction: the disk waits once for all of them, and nobody waits long for the database. */
+const releasedTogether = 256;
 
 export function openBlobs(db: Database, folder: string): Blobs {
   // Writes and removals take turns: a removal between a file's write and its claim would leave a row without a file.
@@ -42,6 +49,7 @@ export function openBlobs(db: Database, folder: string): Blobs {
     return path.join(folder, id.slice(0, 2), id);
   };
 
+  /** Removes the row unless another refers to it. */
   const isReferred = (id: string) => {
     try {
       db.delete(schema.blobs).where(eq(schema.blobs.id, id)).run();
@@ -49,6 +57,14 @@ export function openBlobs(db: Database, folder: string): Blobs {
     } catch (error) {
       if (error instanceof Error && /FOREIGN KEY/.test(`${error.message} ${String(error.cause)}`)) return true;
       throw error;
+    }
+  };
+
+  const release = async (ids: readonly string[]) => {
+    for (let start = 0; start < ids.length; start += releasedTogether) {
+      const some = ids.slice(start, start + releasedTogether);
+      const free = db.transaction(() => some.filter((id) => !isReferred(id)));
+      for (const id of free) await rm(pathOf(id), { force: true });
     }
   };
 
@@ -76,22 +92,27 @@ export function openBlobs(db: Database, folder: string): Blobs {
     put: (bytes, mime, claim) => putAll([bytes], mime, ([id]) => claim(id)),
     read: (id) => readFile(pathOf(id)),
     mimeOf: (id) => db.select({ mime: schema.blobs.mime }).from(schema.blobs).where(eq(schema.blobs.id, id)).get()?.mime,
-    release: (id) =>
-      inTurn(async () => {
-        if (!isReferred(id)) await rm(pathOf(id), { force: true });
-      }),
+    release: (id) => inTurn(() => release([id])),
+    releaseAll: (ids) => inTurn(() => release(ids)),
     sweep: () =>
       inTurn(async () => {
         await mkdir(folder, { recursive: true });
+        const before = Date.now() - leftAfter;
+        const rows = () => db.select({ id: schema.blobs.id }).from(schema.blobs);
+        // Referred to or not, each is tried; the files of those that go are found below.
+        const old = rows().where(lt(schema.blobs.createdAt, before)).all();
+        db.transaction(() => old.forEach(({ id }) => isReferred(id)));
         const known = new Set(
-          db
-            .select({ id: schema.blobs.id })
-            .from(schema.blobs)
+          rows()
             .all()
-            .map((row) => row.id),
+            .map(({ id }) => id),
         );
-        for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }))
-          if (entry.isFile() && !known.has(entry.name)) await rm(path.join(entry.parentPath, entry.name), { force: true });
+        for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+          if (!entry.isFile() || known.has(entry.name)) continue;
+          const file = path.join(entry.parentPath, entry.name);
+          const { mtimeMs } = await stat(file).catch(() => ({ mtimeMs: Infinity }));
+          if (mtimeMs < before) await rm(file, { force: true });
+        }
       }),
     async settled() {
       await turn;

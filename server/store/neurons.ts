@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { and, asc, desc, eq } from 'drizzle-orm';
+import { and, asc, desc, eq, or, sql } from 'drizzle-orm';
+import { BadRequest } from '../compute/protocol.js';
 import type { ExampleKind, UnitRecord } from '../neurons/finish.js';
+import { bundled } from '../neurons/pictures.js';
 import { examples, indexes, indexImages, units, type IndexState } from './schema.js';
 import type { Store } from './store.js';
 
@@ -16,25 +18,80 @@ export interface IndexKey {
   layers: string[];
   source: string;
   setHash: string;
+  /** Numbers of one device are not mixed with those of another. */
+  device: string;
 }
 
-const idOf = ({ modelHash, layers, source, setHash }: IndexKey): string =>
-  createHash('sha256')
-    .update(JSON.stringify([modelHash, layers, source, setHash]))
-    .digest('hex')
-    .slice(0, 24);
+/**
+ * Of what an index says and of the state of its walk. To be raised when either changes its meaning: then indexes of before are not read any
+ * more, and are made anew.
+ */
+const format = 1;
+const isCurrent = ({ id }: Pick<IndexRecord, 'id'>) => id.startsWith(`${format}-`);
 
-/** The index of that key, made where there is none yet. Unfinished ones of the same source whose pictures have changed since are removed. */
-export async function openIndex(store: Store, key: IndexKey, images: number): Promise<IndexRecord> {
+const idOf = ({ modelHash, layers, source, setHash, device }: IndexKey): string => {
+  const digest = createHash('sha256').update(JSON.stringify([modelHash, layers, source, setHash, device]));
+  return `${format}-${digest.digest('hex').slice(0, 24)}`;
+};
+
+/** A process that has not been seen for so long does not walk any more, in milliseconds. */
+const goneAfter = 30_000;
+
+/** Another process is at work on the same index, or on one that this one would take the place of. */
+export class IndexInUse extends BadRequest {
+  constructor({ pid, source }: IndexRecord) {
+    super(`another process (${pid}) is making an index of ${source}: wait for it, or stop it first`);
+  }
+}
+
+/** True while another process that lives walks. */
+export function isElsewhere({ state, pid, seenAt }: IndexRecord): boolean {
+  if (state !== 'running' || pid === null || pid === process.pid || Date.now() - (seenAt ?? 0) > goneAfter) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/**
+ * The index of that key, made where there is none yet. Unfinished ones of the same source whose pictures have changed since, or of another
+ * format, are removed.
+ *
+ * @throws IndexInUse when another process is making one of those
+ */
+export async function openIndex(store: Store, { device, ...key }: IndexKey, images: number): Promise<IndexRecord> {
   const { db } = store;
-  const id = idOf(key);
+  const id = idOf({ device, ...key });
+  const outdated = sameKind(store, key).filter(
+    (other) => other.id !== id && other.state !== 'done' && (other.setHash !== key.setHash || !isCurrent(other)),
+  );
+  const inUse = outdated.find(isElsewhere);
+  if (inUse) throw new IndexInUse(inUse);
+  // Whoever opens one makes it: nobody who asks meanwhile shall find it stopped, or begin it too.
+  const now = Date.now();
   db.insert(indexes)
-    .values({ ...key, id, images, state: 'stopped', createdAt: Date.now() })
+    .values({ ...key, id, images, state: 'running', pid: process.pid, seenAt: now, createdAt: now })
     .onConflictDoNothing()
     .run();
-  for (const other of sameKind(store, key))
-    if (other.id !== id && other.state !== 'done' && other.setHash !== key.setHash) await removeIndex(store, other.id);
+  for (const other of outdated) await removeIndex(store, other.id);
   return findIndex(store, id)!;
+}
+
+/**
+ * Makes an index this process's, unless another has taken it since it was read.
+ * @throws IndexInUse
+ */
+export function claimIndex(store: Store, record: IndexRecord): void {
+  if (isElsewhere(record)) throw new IndexInUse(record);
+  const isAsRead = sql`${indexes.pid} is ${record.pid} and ${indexes.seenAt} is ${record.seenAt}`;
+  const { changes } = store.db
+    .update(indexes)
+    .set({ state: 'running', error: null, pid: process.pid, seenAt: Date.now() })
+    .where(and(eq(indexes.id, record.id), or(eq(indexes.pid, process.pid), isAsRead)))
+    .run();
+  if (changes === 0) throw new IndexInUse(findIndex(store, record.id) ?? record);
 }
 
 const sameKind = ({ db }: Store, { modelName, layers, source }: Pick<IndexKey, 'modelName' | 'layers' | 'source'>) =>
@@ -51,7 +108,10 @@ export const findIndex = ({ db }: Store, id: string): IndexRecord | undefined =>
 /** Newest first. */
 export const listIndexes = ({ db }: Store): IndexRecord[] => db.select().from(indexes).orderBy(desc(indexes.seq)).all();
 
-/** The index that tells of a layer: the newest that is done, else the newest. */
+/**
+ * The index that tells of a layer: the newest that is done, else that of the bundled photographs. One of a folder that is not done tells of
+ * nothing: whoever began it goes on with it.
+ */
 export function indexOfLayer({ db }: Store, modelHash: string, layer: string): IndexRecord | undefined {
   const found = db
     .select()
@@ -59,8 +119,8 @@ export function indexOfLayer({ db }: Store, modelHash: string, layer: string): I
     .where(eq(indexes.modelHash, modelHash))
     .orderBy(desc(indexes.finishedAt), desc(indexes.seq))
     .all()
-    .filter(({ layers }) => layers.includes(layer));
-  return found.find(({ state }) => state === 'done') ?? found[0];
+    .filter((record) => isCurrent(record) && record.layers.includes(layer));
+  return found.find(({ state }) => state === 'done') ?? found.find(({ source }) => source === bundled);
 }
 
 export function updateIndex({ db }: Store, id: string, change: Partial<typeof indexes.$inferInsert>): void {
@@ -161,7 +221,7 @@ export async function dropFindings(store: Store, indexId: string): Promise<void>
     .returning({ thumbnail: indexImages.thumbnail })
     .all();
   db.delete(units).where(eq(units.indexId, indexId)).run();
-  for (const { thumbnail } of thumbnails) if (thumbnail) await store.blobs.release(thumbnail);
+  await store.blobs.releaseAll(thumbnails.flatMap(({ thumbnail }) => thumbnail ?? []));
 }
 
 /** An index is done: its checkpoint goes, and with it the older ones of the same model, layers and source. */
@@ -169,7 +229,7 @@ export async function closeIndex(store: Store, id: string, change: Partial<typeo
   const record = findIndex(store, id)!;
   updateIndex(store, id, { ...change, state: 'done', checkpoint: null, error: null, finishedAt: Date.now() });
   if (record.checkpoint) await store.blobs.release(record.checkpoint);
-  for (const other of sameKind(store, record)) if (other.id !== id) await removeIndex(store, other.id);
+  for (const other of sameKind(store, record)) if (other.id !== id && !isElsewhere(other)) await removeIndex(store, other.id);
 }
 
 export async function removeIndex(store: Store, id: string): Promise<void> {

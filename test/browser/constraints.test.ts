@@ -59,6 +59,27 @@ describe('neurons beside the line', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('that an earlier version kept twice are shown, and one can be taken away', async () => {
+    const page = await visit();
+    await page.evaluate(`localStorage.setItem('reverie.draft', JSON.stringify({
+      text: 'nature', settings: { neurons: [{ unit: 'LLP-1' }, { unit: 'LLP-1', weight: 2 }] },
+    }))`);
+    const again = await context.newPage();
+    again.on('pageerror', ({ message }) => complaints.push(message));
+    await page.close({ runBeforeUnload: false });
+    await again.goto(server.url);
+    await chips(again).getByRole('button', { name: 'Remove LLP-1' }).nth(1).click();
+    expect(await chips(again).getByRole('link').count()).toBe(1);
+    expect(complaints).toEqual([]);
+  });
+
+  test('more than there can be are not taken, and said to be too many', async () => {
+    const page = await visit();
+    await add(page, Array.from({ length: 17 }, (_, unit) => `LLP-${unit}`).join(' '));
+    await page.getByRole('alert').getByText('at most 16').waitFor();
+    expect(await chips(page).getByRole('link').count()).toBe(0);
+  });
+
   test('that are none say what would be one', async () => {
     const page = await visit({ locale: 'zh-CN' });
     await add(page, 'LLP-1280');

@@ -123,6 +123,58 @@ describe('the grid of neurons', () => {
   });
 });
 
+describe('what is not there', () => {
+  test.each(['stopped', 'failed'] as const)('an index that is %s goes on by a button, on both pages', async (state) => {
+    script.looked(40);
+    script.ended(state);
+    const page = await visit();
+    const told = page.getByText(state === 'failed' ? /the device is gone/ : /stopped at 40 of 161/);
+    const goOn = page.getByRole('button', { name: 'Go on looking' });
+    await told.waitFor();
+    expect(await page.getByRole('progressbar').count()).toBe(0);
+    await goOn.click();
+    await page.getByRole('progressbar', { name: 'Photographs looked at' }).waitFor();
+    await search(page).fill('clock');
+    await page.getByText('Words find neurons when the photographs have been looked at.').waitFor();
+    script.ended(state);
+    await page.goto(`${server.url}/neurons/brivl-nano/LLP/3`);
+    await told.waitFor();
+    await goOn.click();
+    await page.getByText('Looking at photographs: 40 of 161').waitFor();
+    script.looked(161);
+    await page.locator('.top figure').first().waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('a bad link is not where the page opens from then on, and a model alone is entered at its first layer', async () => {
+    const page = await visit({ path: '/neurons/brivl-nano/stem' });
+    await page.getByText('32 neurons').waitFor();
+    for (const path of ['/neurons/brivl-nano/block99', '/neurons/brivl-nano/block99/3']) {
+      await page.goto(server.url + path);
+      await page.getByRole('alert').waitFor();
+      await page.keyboard.press('n');
+      await page.waitForURL('**/neurons/brivl-nano/stem');
+      await page.getByText('32 neurons').waitFor();
+      expect(await page.getByRole('alert').count()).toBe(0);
+    }
+    await page.goto(`${server.url}/neurons/brivl-nano`);
+    await page.waitForURL('**/neurons/brivl-nano/LLP');
+    await page.getByText('1280 neurons').waitFor();
+  });
+
+  test('a server that is away for a while leaves what is shown, and is asked again', async () => {
+    const page = await visit({ path: '/neurons/brivl-nano/LLP/108' });
+    await page.getByText('channel 108 of 1280').waitFor();
+    await page.route('**/api/neurons/LLP/109?*', (route) => route.abort());
+    await page.keyboard.press('ArrowRight');
+    await page.getByRole('alert').waitFor();
+    expect(await page.locator('.top figure').count()).toBe(12);
+    await page.unroute('**/api/neurons/LLP/109?*');
+    await unitShown(page, 'LLP-109');
+    expect(await page.getByRole('alert').count()).toBe(0);
+  });
+});
+
 describe('the map', () => {
   const surface = (page: Page) => page.getByRole('application');
   const zoom = async (page: Page) => Number(await surface(page).getAttribute('data-zoom'));
@@ -193,10 +245,14 @@ describe('the page of a neuron', () => {
 
   test('leads to the neuron before, after, by chance, and to similar ones', async () => {
     const page = await visit({ path: unit });
-    await unitShown(page, 'LLP-108');
+    // Before the count is known nothing is the next.
+    await page.getByText('channel 108 of 1280').waitFor();
+    const steps = () => page.evaluate<number>('history.length');
+    const before = await steps();
     await page.keyboard.press('ArrowRight');
     await unitShown(page, 'LLP-109');
     expect(pathOf(page)).toBe('/neurons/brivl-nano/LLP/109');
+    expect(await steps()).toBe(before);
     await page.keyboard.press('ArrowLeft');
     await page.keyboard.press('ArrowLeft');
     await unitShown(page, 'LLP-107');
@@ -251,7 +307,7 @@ describe('the page of a neuron', () => {
     await page.getByLabel('带着它想象一句话').fill('自然');
     await page.keyboard.press('Enter');
     await page.waitForURL(/\/(jobs|results)\//);
-    expect(server.asked.at(-1)).toMatchObject({ text: '自然', neurons: [{ unit: 'LLP-108' }] });
+    expect(server.asked.at(-1)).toMatchObject({ text: '自然', neurons: [{ unit: 'LLP-108', weight: 0.15 }] });
     await expect.poll(() => page.getByRole('textbox', { name: '想象什么' }).inputValue()).toBe('自然');
   });
 
@@ -286,6 +342,19 @@ describe('the page of a neuron', () => {
 });
 
 describe('on a phone', () => {
+  test('the first touch of the map names a unit, and the second opens it', async () => {
+    const page = await visit({ phone: true });
+    await page.getByText('Map', { exact: true }).tap();
+    const box = (await page.getByRole('application').boundingBox())!;
+    const name = page.locator('.read b');
+    let at = { x: box.x + box.width / 2, y: box.y + 40 };
+    for (; at.y < box.y + box.height - 40 && (await name.count()) === 0; at = { ...at, y: at.y + 24 })
+      await page.touchscreen.tap(at.x, at.y);
+    const named = (await name.textContent())!;
+    await page.touchscreen.tap(at.x, at.y - 24);
+    await unitShown(page, named);
+  });
+
   test('names stand on the tiles, a tap opens, and nothing is wider than the page', async () => {
     const page = await visit({ phone: true, locale: 'zh-CN' });
     await page.locator('.name').first().waitFor();

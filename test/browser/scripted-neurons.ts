@@ -8,6 +8,8 @@ export interface ScriptedNeurons {
   extend: (app: Express) => void;
   /** How many of the photographs have been looked at; all of them is a finished index. */
   looked: (done: number) => void;
+  /** The index ends so, before it is done; a request to go on makes it run. */
+  ended: (state: 'stopped' | 'failed') => void;
   /** Units that were tested on a picture, and texts of heat requests, in order. */
   tested: { layer: string; bytes: number }[];
 }
@@ -60,16 +62,17 @@ export function scriptedNeurons({
   const columns = 40;
   const tile = sheet ? 96 : 24;
   let done = photographs.length;
+  let ended: 'stopped' | 'failed' | null = null;
   const tested: ScriptedNeurons['tested'] = [];
   const finished = () => done >= photographs.length;
   const progress = (): LayerView['index'] => ({
     ...{
       id: 'index-1',
       images: photographs.length,
-      state: finished() ? 'done' : 'running',
+      state: finished() ? 'done' : (ended ?? 'running'),
       done: Math.min(done, photographs.length),
     },
-    ...{ unreadable: 0, error: null },
+    ...{ unreadable: 0, error: ended === 'failed' ? 'the device is gone' : null },
   });
   const layers = [
     { name: 'LLP', channels },
@@ -170,6 +173,7 @@ export function scriptedNeurons({
   return {
     tested,
     looked: (count) => (done = count),
+    ended: (state) => (ended = state),
     extend(app) {
       app.get('/api/neurons', (request, response) => {
         const asked = new URL(request.originalUrl, 'http://here').searchParams.get('layer') ?? 'LLP';
@@ -184,6 +188,10 @@ export function scriptedNeurons({
           atlas: atlas && layer.name === 'LLP' ? { url: '/api/neurons/atlas/brivl-nano/LLP.webp', tile, columns } : null,
           units: Array.from({ length: layer.channels }, (_, channel) => summary(channel)),
         } satisfies LayerView);
+      });
+      app.post('/api/neurons/indexes', (request, response) => {
+        ended = null;
+        response.status(202).json(request.body);
       });
       app.get('/api/neurons/atlas/:model/:file', async (_request, response) => {
         response

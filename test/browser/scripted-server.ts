@@ -303,8 +303,9 @@ export async function startScriptedServer({
   });
   extend?.(app);
   app.get('/api/relevance', ({ query }, response) => {
-    if (query.text === 'refuse relevance') refuse(response, 503, 'refused', 'the scripted server refuses');
-    else response.json({ rows: 2, columns: 2, values: [0.4, 0.2, -0.3, -0.3], cos: 0.3, notices: [] });
+    const text = [...results.values()].find(({ view }) => view.id === query.result)?.view.job.text;
+    if (text === 'refuse relevance') refuse(response, 503, 'refused', 'the scripted server refuses');
+    else response.json({ rows: 2, columns: 2, values: [0.4, 0.2, -0.3, -0.3], text, cos: 0.3, notices: [] });
   });
   app.use('/api', (_request, response) => refuse(response, 404, 'not_found', 'there is nothing here'));
   app.use(express.static(clientFolder, { index: false }));

@@ -1,10 +1,12 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createEngine, openRegistry, type Engine } from '../../server/compute/engine.js';
 import { drawAtlas, type AtlasFile, type AtlasOptions } from '../../server/commands/atlas.js';
+import { fileNameOf } from '../../server/imagination/statistics.js';
+import { atlasOf } from '../../server/neurons/view.js';
 import { atlasDrawing } from '../../server/neurons/visualize.js';
 import { folderIn, width } from '../models/plain-network.js';
 import { inProcess } from './reverie.js';
@@ -58,6 +60,22 @@ describe('an atlas', () => {
     expect([described.activations.length, described.ranks.length]).toEqual([width, width]);
     const sheet = await sharp(bytesOf('whole', 'LLP.webp')).metadata();
     expect(sheet).toMatchObject({ format: 'webp', width: 3 * 96, height: 2 * 96 });
+  });
+
+  it('of a layer of any name is found by it; one that is damaged, or of another layer, is none', async () => {
+    const layer = 'conv1:out';
+    const { out } = await atlas('models/plain/atlas', { layer });
+    const eye = await engine.looker.eye('plain');
+    expect(atlasOf(eye, layer)).toMatchObject({ file: out, view: { tile: 96, columns: 3 } });
+    for (const other of ['conv1_out', 'conv1/out']) {
+      expect(fileNameOf(other)).not.toBe(fileNameOf(layer));
+      for (const ending of ['webp', 'json'])
+        copyFileSync(out!.replace(/webp$/, ending), path.join(path.dirname(out!), `${fileNameOf(other)}.${ending}`));
+      expect(atlasOf(eye, other)).toBeNull();
+    }
+    writeFileSync(out!.replace(/webp$/, 'json'), '{"model":');
+    expect(atlasOf(eye, layer)).toBeNull();
+    expect(fileNameOf('LLP')).toBe('LLP');
   });
 
   it('of another drawing does not go on with what is there', async () => {

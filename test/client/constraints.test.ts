@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { completionsOf, readConstraint, typedAs, withConstraint } from '../../client/lib/constraints.js';
+import { completionsOf, readConstraint, typedAs, usualWeight, withConstraint } from '../../client/lib/constraints.js';
 import { ratioOf, titleOf } from '../../client/lib/jobs.js';
 import { sheetOf } from '../../server/imagination/copies.js';
 import { jobRequest } from '../../server/jobs/job.js';
@@ -81,6 +81,10 @@ describe('a neuron in the field beside the line', () => {
 
 describe('a job', () => {
   const job = (fields: object) => jobRequest.parse(fields);
+  test('gives a neuron the usual weight', () => {
+    expect(job({ neurons: [{ unit: 'LLP-1' }] }).neurons[0].weight).toBe(usualWeight);
+  });
+
   test('is called by its text, the way it leads, or its neurons', () => {
     expect(titleOf(job({ text: 'nature', neurons: [{ unit: 'LLP-1' }] }))).toBe('nature');
     expect(titleOf(job({ text: 'night', from: 'day' }))).toBe('day → night');

@@ -118,6 +118,33 @@ describe('a layer of tokens', () => {
   });
 });
 
+describe('a layer of large maps', () => {
+  const eye: Eye = {
+    ...fake.eye,
+    layers: [...fake.eye.layers, { name: 'wide', channels: 8 }],
+    look(g, pictures) {
+      const seen = fake.eye.look(g, pictures);
+      const stem = seen.layers.get('stem')!;
+      return { ...seen, layers: new Map([...seen.layers, ['wide', g.concat([stem, stem, stem], 3)]]) };
+    },
+  };
+  const there = { ...sight(3), model: { hash: 'wide', eye } };
+  const used = summarize([new Float32Array(8), new Float32Array(8).fill(1)]);
+
+  it('is told in means over blocks, and among many units by its maximum alone', async () => {
+    const { values: stem } = await heatOf(sessions, sight(3), { layer: 'stem', channel: 2 }, used);
+    const heat = await heatOf(sessions, there, { layer: 'wide', channel: 2 }, used);
+    expect([heat.rows, heat.columns, heat.values.length]).toEqual([16, 32, 16 * 32]);
+    expect(heat.activation).toBeCloseTo(meanOf(stem), 2);
+    // Blocks of one column and of two take turns.
+    expect(heat.values[0]).toBeCloseTo(stem[0], 2);
+    expect(heat.values[1]).toBeCloseTo((stem[1] + stem[2]) / 2, 2);
+    const { rows, columns, units } = await firingOf(sessions, there, 'wide', used, 1);
+    expect([rows, columns, units[0].map]).toEqual([16, 48, null]);
+    expect(units[0].x).toBeLessThan(16);
+  });
+});
+
 describe('relevance of places to a text', () => {
   const text = (() => {
     const random = randomStream(5);

@@ -7,11 +7,17 @@ import type { BrivlModel } from '../../models/brivl/model.js';
 import { Graph } from '../../models/graph/index.js';
 import { openWeights } from '../../models/weights/weights.js';
 import { createRunner } from '../../server/compute/sessions.js';
-import type { ImagineInput, Watcher } from '../../server/imagination/imagine.js';
+import { copied, sheetOf } from '../../server/imagination/copies.js';
+import { specOf, type ImagineInput, type Watcher } from '../../server/imagination/imagine.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
+import { optimizers } from '../../server/imagination/optimizers.js';
+import { parametrizations as drawing } from '../../server/imagination/parameters.js';
+import { Random } from '../../server/imagination/random.js';
 import { bundledPhotographs, createStatistics, measureStatistics } from '../../server/imagination/statistics.js';
+import { stepGraph } from '../../server/imagination/step.js';
+import { ViewSampler, viewPlans } from '../../server/imagination/views.js';
 import { parametrizations, type Job } from '../../server/jobs/job.js';
-import { randomStream, sessionOptions } from '../graph/session.js';
+import { randomStream, run, sessionOptions } from '../graph/session.js';
 import { digest, drawingByTokens, fake, jobOf, recordRun, sessionsInMemory } from './fake.js';
 
 const sessions = sessionsInMemory();
@@ -240,6 +246,28 @@ describe('copies', () => {
     }
   });
 
+  it('are as rough as each of them is: seams and what the sheet lacks do not count', async () => {
+    const sheet = sheetOf({ width: 64, height: 64, copies: 3 });
+    /** The loss of a step that wants smoothness alone. */
+    const roughness = async (copies: number, parameters: Float32Array) => {
+      const job = jobOf({ parameters: 'pixels', copies, views: 3, totalVariation: 1, optimizer: 'sgd' });
+      const spec = { ...specOf(job, 0, 'cpu'), isAbout: false };
+      const { loss } = await run(stepGraph(spec, fake.eye, copies === 1 ? drawing.pixels : copied(drawing.pixels, sheet)), {
+        parameters,
+        slot0: new Float32Array(parameters.length),
+        ...Object.fromEntries(optimizers.sgd.scalars(1, 1).map((value, i) => [`scalar${i}`, [value]])),
+        ...new ViewSampler(viewPlans.pixels, spec.canvas, 3, fake.eye.size, new Random(1)).sample(new Random(2)),
+      });
+      return loss.data[0];
+    };
+    const each = [0.1, 0.5, 0.9].map((grey) =>
+      drawing.pixels.init(sheet.tile, new Random(1), new Float32Array(3 * 64 * 64).fill(grey)),
+    );
+    const alone = [];
+    for (const one of each) alone.push(await roughness(1, one));
+    expect(await roughness(3, Float32Array.from(each.flatMap((one) => [...one])))).toBeCloseTo(mean(alone), 6);
+  });
+
   it('one is the picture that there was before', async () => {
     expect(digest((await runOf(jobOf({ copies: 1 }))).result.pixels)).toBe(digest((await runOf(jobOf())).result.pixels));
   });
@@ -331,10 +359,10 @@ describe('statistics', () => {
     const site = { layer: 'features/x y', spot: 'mean' } as const;
     const measured = await createStatistics(sessions, counting, kept)(model, site);
     expect(looked).toBe(bundledPhotographs().length);
-    expect(readdirSync(kept)).toEqual(['slashed-features_2f_x_20_y.safetensors']);
+    expect(readdirSync(kept)).toEqual([expect.stringMatching(/^slashed-features_2f_x_20_y-[0-9a-f]{16}\.safetensors$/)]);
     const again = await createStatistics(sessions, counting, kept)(model, site);
     expect(looked).toBe(bundledPhotographs().length);
-    expect(again.means[1]).toBeCloseTo(measured.means[1], 2);
+    expect(again).toEqual(measured);
     writeFileSync(join(kept, readdirSync(kept)[0]), 'damaged');
     const anew: ChannelStatistics = await createStatistics(sessions, counting, kept)(model, site);
     expect(looked).toBe(2 * bundledPhotographs().length);

@@ -113,6 +113,12 @@ describe('neurons', () => {
     expect(message).toMatch(/write LLP-108|is written LLP-108/);
   });
 
+  it('are named once, however they are written', () => {
+    expect(issuesOf('nature', { neurons: neurons('LLP-1', 'LLP-2', ' LLP-01', 'LLP-1@centre') })).toMatchObject([
+      { path: 'neurons.2.unit', message: expect.stringContaining('LLP-1 is named twice') as string },
+    ]);
+  });
+
   it('alone are a job without a text', () => {
     for (const text of [undefined, '', ' \u3000 '])
       expect(jobRequest.parse({ text, neurons: neurons('LLP-1') })).toMatchObject({ text: '', neurons: [{ unit: 'LLP-1' }] });

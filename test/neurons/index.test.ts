@@ -7,8 +7,17 @@ import { runIndex, type IndexOptions } from '../../server/neurons/index.js';
 import { bundledSet, folderSet } from '../../server/neurons/pictures.js';
 import type { Looker } from '../../server/neurons/see.js';
 import { unitView } from '../../server/neurons/view.js';
-import { examplesOf, findIndexImage, indexOfLayer, listIndexes, unitsOf, type IndexRecord } from '../../server/store/neurons.js';
-import { indexImages } from '../../server/store/schema.js';
+import {
+  examplesOf,
+  findIndexImage,
+  IndexInUse,
+  indexOfLayer,
+  listIndexes,
+  unitsOf,
+  updateIndex,
+  type IndexRecord,
+} from '../../server/store/neurons.js';
+import { examples, indexImages } from '../../server/store/schema.js';
 import { openStore, type Store } from '../../server/store/store.js';
 import { fake, sessionsInMemory } from '../imagination/fake.js';
 import { fakeLooker, pictureFolder } from './eyes.js';
@@ -81,6 +90,9 @@ describe('an index', () => {
     const [example] = examplesOf(store, record.id, 'LLP', 0);
     const thumbnail = await sharp(store.blobs.pathOf(findIndexImage(store, example.image.id)!.thumbnail!)).metadata();
     expect([thumbnail.format, Math.max(thumbnail.width, thumbnail.height) <= 192]).toEqual(['jpeg', true]);
+    // Pictures that no unit shows are not kept.
+    const shown = new Set(store.db.select().from(examples).all().map(({ image }) => image)); // prettier-ignore
+    expect(store.db.select().from(indexImages).all()).toHaveLength(shown.size);
     expect(unitView(store, eye, { layer: 'LLP', channel: 99 }, record, fake.statistics.get('LLP')!)).toBeUndefined();
   });
 
@@ -117,6 +129,8 @@ describe('an index', () => {
     expect(stopped).toMatchObject({ state: 'stopped', pid: null });
     expect(stopped.done).toBeGreaterThan(0);
     expect(stopped.done).toBeLessThan(30);
+    // One of a folder that is not done does not stand in the place of the bundled one.
+    expect(indexOfLayer(store, stopped.modelHash, 'LLP')).toBeUndefined();
     const done = await run(store);
     expect([done.id, done.state]).toEqual([stopped.id, 'done']);
     const blind: Looker = { ...looker, see: () => Promise.reject(new Error('nobody should look')) };
@@ -135,6 +149,40 @@ describe('an index', () => {
     const done = await run(store);
     const whole = await newStore();
     expect(findings(store, done)).toEqual(findings(whole, await run(whole)));
+  });
+
+  it('whose state is lost or damaged begins from the start', async () => {
+    for (const lose of [(file: string) => writeFile(file, 'damaged'), (file: string) => rm(file)]) {
+      const store = await newStore();
+      let asked = 0;
+      const stopped = await run(store, { isStopped: () => ++asked > 2 });
+      await lose(store.blobs.pathOf(stopped.checkpoint!));
+      expect(await run(store)).toMatchObject({ id: stopped.id, state: 'done', done: 30, unreadable: 3 });
+    }
+  });
+
+  it('is not of another device', async () => {
+    const store = await newStore();
+    const elsewhere: Looker = { ...looker, eye: async (model) => ({ ...(await looker.eye(model)), device: 'abacus' }) };
+    const stopped = await run(store, { isStopped: () => true });
+    const other = await run(store, { isStopped: () => true, looker: elsewhere });
+    expect(new Set(listIndexes(store).map(({ id }) => id))).toEqual(new Set([stopped.id, other.id]));
+  });
+
+  it('leaves those alone that another process makes', async () => {
+    const store = await newStore();
+    const shared = path.join(root, 'shared');
+    await pictureFolder(shared, 3);
+    const over = () => run(store, { set: folderSet(shared), layers: ['LLP'], isStopped: () => true });
+    const { id } = await over();
+    updateIndex(store, id, { state: 'running', pid: process.ppid, seenAt: Date.now() });
+    await expect(over()).rejects.toThrow(IndexInUse);
+    await writeFile(path.join(shared, 'zzz.png'), 'x');
+    await expect(over()).rejects.toThrow(`another process (${process.ppid}) is making an index of ${shared}`);
+    expect(listIndexes(store).map((record) => record.id)).toEqual([id]);
+    // A process that has not been seen for long is gone.
+    updateIndex(store, id, { seenAt: Date.now() - 60_000 });
+    expect((await over()).id).not.toBe(id);
   });
 
   it('that fails says why, and goes on when it is asked again', async () => {
@@ -171,6 +219,14 @@ describe('an index', () => {
     const bad = path.join(root, 'bad');
     await pictureFolder(bad, 0);
     await expect(run(store, { set: folderSet(bad) })).rejects.toThrow(/none of the 3 pictures in .*bad can be read/);
+    const blinded: Looker = {
+      ...looker,
+      async see(ask) {
+        const seen = await looker.see(ask);
+        return { ...seen, embeddings: seen.embeddings.fill(NaN) };
+      },
+    };
+    await expect(run(store, { looker: blinded })).rejects.toThrow(/none of the 30 pictures in .*not finite/);
     const empty = await mkdtemp(path.join(root, 'empty-'));
     await expect(run(store, { set: folderSet(empty) })).rejects.toThrow(/there are no pictures in .*empty-/);
   });

@@ -168,11 +168,21 @@ describe('indexes', () => {
     const first = await startStudio({ compute: new SeeingCompute(), dataDir, keepData: true });
     await first.get('/api/neurons');
     await new Promise((resolve) => setTimeout(resolve, 250));
+    // One that was stopped here is left alone here, and taken up by the next process.
+    const index = post({ layers: ['stem'] });
+    const { id } = (await (await first.get('/api/neurons/indexes', index)).json()) as IndexView;
+    await first.get(`/api/neurons/indexes/${id}`, { method: 'DELETE' });
+    const stem = async (of: TestStudio) => ((await (await of.get('/api/neurons?layer=stem')).json()) as LayerView).index;
+    while ((await stem(first)).state === 'running') await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(await stem(first)).toMatchObject({ id, state: 'stopped' });
     await first.close();
     const second = await startStudio({ compute: new SeeingCompute(), dataDir, keepData: true });
     const state = async () => ((await (await second.get('/api/neurons')).json()) as LayerView).index.state;
     while ((await state()) === 'running') await new Promise((resolve) => setTimeout(resolve, 30));
     expect(await state()).toBe('done');
+    expect(await stem(second)).toMatchObject({ id, state: 'running' });
+    while ((await stem(second)).state === 'running') await new Promise((resolve) => setTimeout(resolve, 30));
+    expect((await stem(second)).state).toBe('done');
     await second.close();
     await rm(dataDir, { recursive: true });
   });

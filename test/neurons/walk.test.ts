@@ -1,4 +1,4 @@
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
@@ -46,23 +46,41 @@ describe('sets of pictures', () => {
     for (const part of [loose, deep]) expect([...part].sort()).toEqual(part);
   });
 
-  it('follows links, but not in a circle', async () => {
+  it('follows links, but not in a circle, and to no folder twice', async () => {
     const linked = await mkdtemp(path.join(tmpdir(), 'reverie-links-'));
     await symlink(folder, path.join(linked, 'set'));
     await symlink(linked, path.join(linked, 'again'));
     await symlink(path.join(linked, 'nowhere'), path.join(linked, 'gone.png'));
     expect(await filesOf(folderSet(linked))).toHaveLength(30);
+    // Folders that link to each other: of ten, all ways through them would be millions.
+    const names = Array.from({ length: 10 }, (_, i) => `folder-${i}`);
+    for (const name of names) await mkdir(path.join(linked, name));
+    for (const from of names) for (const to of names) await symlink(path.join(linked, to), path.join(linked, from, to));
+    await writeFile(path.join(linked, 'folder-3', 'one.png'), '');
+    expect(await filesOf(folderSet(linked))).toHaveLength(31);
     await rm(linked, { recursive: true });
   });
 
   it('is known by names, sizes and times of change', async () => {
-    const { images, hash } = await identify(folderSet(folder));
+    const { images, hash } = (await identify(folderSet(folder)))!;
     expect(images).toBe(30);
-    expect((await identify(folderSet(folder))).hash).toBe(hash);
+    expect((await identify(folderSet(folder)))!.hash).toBe(hash);
     await writeFile(path.join(folder, 'more.png'), 'x');
     expect(await identify(folderSet(folder))).toMatchObject({ images: 31 });
     await rm(path.join(folder, 'more.png'));
-    expect((await identify(folderSet(folder))).hash).toBe(hash);
+    expect((await identify(folderSet(folder)))!.hash).toBe(hash);
+  });
+
+  it('is counted until somebody stops it', async () => {
+    let met = 0;
+    const endless = {
+      ...folderSet(folder),
+      *walk() {
+        for (;;) yield { name: String(met++), path: path.join(folder, 'nowhere') };
+      },
+    };
+    expect(await identify(endless, () => true)).toBeNull();
+    expect(met).toBeLessThan(1000);
   });
 
   it('names a folder that is none', () => {
@@ -150,6 +168,11 @@ describe('a walk', () => {
     }
     const second = await until(1, Buffer.from((await until(1)).save()));
     expect((await walk({ looker, eye, layers, set, state: second.save() })).save().equals(whole)).toBe(true);
+    // One that cannot be read is none.
+    const damaged = Buffer.from(whole);
+    damaged[whole.length - 1] ^= 1;
+    for (const state of [damaged, Buffer.from('of another program')])
+      expect((await walk({ looker, eye, layers, set, state })).save().equals(whole)).toBe(true);
     // A state of the end is the end.
     expect((await walk({ looker, eye, layers, set, state: whole })).save().equals(whole)).toBe(true);
   });

@@ -42,7 +42,10 @@ describe('heat maps', () => {
     const { id: jobId } = await studio.imagine({ text: 'heat', steps: 2 });
     const { resultId } = await studio.until(jobId, 'succeeded');
     expect((await studio.get(`/api/neurons/LLP/7/heat?result=${resultId}`)).status).toBe(200);
-    expect(await json(studio.get(`/api/relevance?text=sun&result=${resultId}`))).toMatchObject({ status: 200, body: { cos: 0.5 } });
+    expect(await json(studio.get(`/api/relevance?text=sun&result=${resultId}`))).toMatchObject({
+      status: 200,
+      body: { text: 'sun', cos: 0.5 },
+    });
   });
 
   it('refuse what is not there, with the way out', async () => {
@@ -82,12 +85,19 @@ describe('the neurons that a picture drives', () => {
 });
 
 describe('relevance to a text', () => {
+  it('of a result is to what it is about, when no text is told', async () => {
+    const { id: jobId } = await studio.imagine({ text: 'dawn ^ people:-1 | noon:2', steps: 2 });
+    const { resultId } = await studio.until(jobId, 'succeeded');
+    expect(await json(studio.get(`/api/relevance?result=${resultId}`))).toMatchObject({ status: 200, body: { text: 'noon' } });
+  });
+
   it('of a picture that is sent', async () => {
     expect(await json(send('/api/relevance?text=sun'))).toMatchObject({
       status: 200,
       body: { rows: 1, columns: 2, values: [1, -1] },
     });
     expect(await sentence(send('/api/relevance?text='))).toEqual([400, expect.stringContaining('text')]);
+    expect(await sentence(studio.get(`/api/relevance?image=${id}`))).toEqual([400, expect.stringContaining('text is missing')]);
   });
 });
 

@@ -104,6 +104,7 @@ export class ScriptedCompute implements Compute {
         eyeHash: model(name).hash,
         size: 8,
         embed: 4,
+        device: 'scripted',
         layers: model(name).layers,
       }),
       see: () => noEyes(),

@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { sql } from 'drizzle-orm';
 import Libsql from 'libsql';
@@ -26,6 +26,12 @@ afterEach(async () => {
 
 const files = async () =>
   (await readdir(path.join(folder, 'blobs'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).length;
+/** As if all that lies there had been written two hours ago. */
+const age = async () => {
+  store.db.run(sql`update blobs set created_at = created_at - 7200000`);
+  for (const entry of await readdir(path.join(folder, 'blobs'), { recursive: true, withFileTypes: true }))
+    if (entry.isFile()) await utimes(path.join(entry.parentPath, entry.name), 0, Date.now() / 1000 - 7200);
+};
 const nature = (id: string) => insertJob(store, { id, job: job.parse({ text: 'nature' }), idempotencyKey: null });
 const reopen = async () => {
   await store.close();
@@ -164,6 +170,7 @@ describe('files', () => {
         throw new Error('no');
       }),
     ).rejects.toThrow('no');
+    await age();
     await reopen();
     expect(await files()).toBe(0);
   });
@@ -183,8 +190,14 @@ describe('files', () => {
   it('left by a crash are swept at the start, the others kept', async () => {
     const id = await keepImage(store, picture);
     await writeFile(`${store.blobs.pathOf(id)}.abc.part`, 'half');
+    await store.blobs.put(Buffer.from('nobody refers to it'), 'text/plain', () => undefined);
+    // Another process may be about to give them a row.
+    await reopen();
+    expect(await files()).toBe(3);
+    await age();
     await reopen();
     expect(await files()).toBe(1);
+    expect(store.db.all(sql`select id from blobs`)).toEqual([{ id }]);
     expect((await store.blobs.read(id)).toString()).toBe('bytes');
   });
 

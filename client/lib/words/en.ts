@@ -233,15 +233,14 @@ const en = {
     verdicts: 'What each picture is taken for',
   },
 
-  // models
   // the explorer of neurons
   explorer: {
-    sentence: 'Every channel of a layer: what it wants to see, what makes it fire, what it is near to.',
     search: 'Search neurons',
     searchHint: 'a word or a number: clock, 钟, 108',
     hits: (n: number) => (n === 1 ? '1 neuron' : `${n} neurons`),
     noHits: (query: string) => `No neuron of this layer is near to “${query}”.`,
     noHitsSentence: 'Words are those of the model’s thousand concepts, in both languages. Try dog, 塔, bridge or a number.',
+    noWordsYet: 'Words find neurons when the photographs have been looked at.',
     all: 'Show all',
     view: 'How they are laid out',
     grid: 'Grid',
@@ -268,7 +267,10 @@ const en = {
     indexing: (done: number, images: number) => `Looking at photographs: ${done} of ${images}`,
     indexingSentence: 'Labels, words, the map and examples come when all have been looked at; it takes seconds and is kept.',
     indexFailed: 'The photographs could not be looked at.',
-    indexFailedSentence: 'Start it again with: npm run -s reverie -- index',
+    indexingLabel: 'Photographs looked at',
+    indexingQuarter: (percent: number) => `${percent} percent of the photographs looked at`,
+    indexStopped: (done: number, images: number) => `Looking at photographs was stopped at ${done} of ${images}.`,
+    indexGoOn: 'Go on looking',
     noMap: 'The map appears when the photographs have been looked at.',
 
     unitSentence: (layer: string, channel: number, channels: number | null) =>
@@ -284,6 +286,7 @@ const en = {
     embed: 'Embed',
     embedSentence: 'Copies an iframe of this neuron for your own page',
     embedCopied: 'Frame copied',
+    embedFailed: 'This browser did not let the frame be copied',
     openInStudio: 'Open in Reverie',
 
     wants: 'What it wants to see',
@@ -305,7 +308,7 @@ const en = {
     photographsSentence: 'People guess better from photographs than from visualizations: look at both.',
     heat: 'Heat',
     heatSentence: 'Lit where the neuron fires, one scale for all photographs',
-    stripOf: { top: 'Most', upper: 'Upper quartile', middle: 'Median', lower: 'Lower quartile', least: 'Least' },
+    stripOf: { upper: 'Upper quartile', middle: 'Median', lower: 'Lower quartile', least: 'Least' },
     photograph: (name: string, activation: string, percentile: string) =>
       `${name}: activation ${activation}, percentile ${percentile}`,
     credits: 'Credits of the photographs',
@@ -318,12 +321,10 @@ const en = {
     noWords: 'This model has no text side: look at the photographs.',
     histogram: 'Activations',
     histogramOf: (mean: string, max: string) => `Distribution of activations over photographs: mean ${mean}, maximum ${max}`,
-    density: 'fires on',
     densityOf: (percent: string) => `fires on ${percent} of the photographs`,
     mean: 'mean',
     deviation: 'deviation',
     max: 'maximum',
-    measures: 'Measures',
     clarity: 'clarity',
     polysemanticity: 'polysemanticity',
     redundancy: 'redundancy',
@@ -352,6 +353,7 @@ const en = {
     go: 'Imagine',
   },
 
+  // models
   modelsSentence: 'Frozen networks: they are only looked through, never changed.',
   device: 'Device',
   deviceChosen: 'Runs on',
@@ -411,6 +413,7 @@ const en = {
     faultLayer: (model: string, layer: string, layers: string) => `${model} has no layer ${layer}. It has ${layers}.`,
     faultChannel: (first: string, last: string) => `The neurons of this layer are ${first} to ${last}.`,
     faultWeight: (typed: string) => `“${typed}” is no weight: write a number from -100 to 100, for example LLP-108=0.2.`,
+    faultMany: (most: number) => `There can be at most ${most} neurons: write fewer.`,
     readings: 'What the picture does to the neurons',
     label: (model: string, layer: string, channel: number) => `${model} · ${layer} · ${channel}`,
     readingOf: (weight: number) => `Asked for with weight ${weight}: see the neuron`,
