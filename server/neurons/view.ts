@@ -285,7 +285,7 @@ export function atlasOf(
   layer: string,
 ): { view: AtlasView; file: string } | null {
   const data = process.env.DATA_DIR ?? path.join(repositoryRoot, 'data');
-  const folder = name === defaultModel ? path.join(repositoryRoot, 'models/brivl/nano') : path.join(data, 'models', name);
+  const folder = name === defaultModel ? path.join(repositoryRoot, 'models/brivl') : path.join(data, 'models', name);
   const file = path.join(folder, 'atlas', `${fileNameOf(layer)}.webp`);
   if (!existsSync(file)) return null;
   let told: unknown;
