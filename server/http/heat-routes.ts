@@ -6,7 +6,7 @@ import { mainOf, parsePrompts } from '../jobs/prompts.js';
 import { contentId, lineOfText, modelName, type Notice } from '../jobs/job.js';
 import { isKnownPicture } from '../store/jobs.js';
 import { findResult } from '../store/results.js';
-import { reencodeUpload, UnreadablePicture } from '../store/uploads.js';
+import { readable } from './picture-body.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
 import type { Studio } from './routes.js';
@@ -144,7 +144,7 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
       answers: { 200: { description: 'The neurons, strongest first', schema: firingView } },
       async handle({ query: { model, layer, top }, body }) {
         requireLayer(model, layer);
-        const image = await readable(body);
+        const image = (await readable(body)).png;
         return { json: { model, layer, ...(await compute.request('firing', { model, layer, top, image })) } satisfies FiringView };
       },
     }),
@@ -157,7 +157,7 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
       answers: heatAnswers,
       async handle({ query: { model, layer, channel }, body }) {
         requireLayer(model, layer, channel);
-        return heat(model, layer, channel, await readable(body));
+        return heat(model, layer, channel, (await readable(body)).png);
       },
     }),
     route({
@@ -181,7 +181,7 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
       answers: relevanceAnswers,
       async handle({ query: { model, text }, body }) {
         require(model, ['encoder']);
-        return relevance(model, text, await readable(body));
+        return relevance(model, text, (await readable(body)).png);
       },
     }),
     route({
@@ -201,14 +201,4 @@ export function heatRoutes({ store, compute, description }: Pick<Studio, 'store'
       },
     }),
   ];
-}
-
-async function readable(body: Buffer | undefined): Promise<Uint8Array> {
-  if (!Buffer.isBuffer(body))
-    throw new Problem(400, 'unreadable_picture', 'the request has no body: send the bytes of a PNG, JPEG or WebP file');
-  try {
-    return (await reencodeUpload(body)).png;
-  } catch (error) {
-    throw error instanceof UnreadablePicture ? new Problem(400, 'unreadable_picture', error.message) : error;
-  }
 }

@@ -14,9 +14,9 @@ import type { Indexer } from '../neurons/indexer.js';
 import { countJobsByStatus, findJobByKey, isKnownPicture, listJobs } from '../store/jobs.js';
 import { deleteResult, findResult, keepImage, listResults, resultView } from '../store/results.js';
 import type { Store } from '../store/store.js';
-import { reencodeUpload, UnreadablePicture } from '../store/uploads.js';
 import { heatRoutes } from './heat-routes.js';
 import { neuronRoutes } from './neuron-routes.js';
+import { readable } from './picture-body.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
 import { sendBlob } from './send.js';
@@ -487,17 +487,6 @@ function statusList() {
 /** `next` when there is more than a page; lists ask for one row beyond it. */
 const nextCursor = (records: { seq: number }[], limit: number): string | null =>
   records.length > limit ? String(records[limit - 1].seq) : null;
-
-async function readable(body: Buffer | undefined) {
-  if (!Buffer.isBuffer(body))
-    throw new Problem(400, 'unreadable_picture', 'the request has no body: send the bytes of a PNG, JPEG or WebP file');
-  try {
-    return await reencodeUpload(body);
-  } catch (error) {
-    if (error instanceof UnreadablePicture) throw new Problem(400, 'unreadable_picture', error.message);
-    throw error;
-  }
-}
 
 /** The words of a text that may stand in a file name on every system; at most 60 characters. */
 const fileWords = (text: string) =>
