@@ -1,6 +1,7 @@
 import type { Firing, Heat } from '../../server/imagination/heat.js';
 import type { Concept } from '../../server/jobs/job.js';
-import type { AtlasView, ExampleView, LayerView, UnitSummary, UnitView } from '../../server/neurons/view.js';
+import type { AtlasView } from '../../server/neurons/atlas.js';
+import type { ExampleView, LayerView, UnitSummary, UnitView } from '../../server/neurons/view.js';
 
 // What the server says of units, and how the page orders, finds and names them.
 

@@ -3,21 +3,26 @@ import { requireUnit, UnknownUnitError } from '../../models/brivl/units.js';
 import { createMemory } from '../compare/remembering.js';
 import type { Compute } from '../compute/protocol.js';
 import { modelName } from '../jobs/job.js';
+import { atlasOf, createTiles } from '../neurons/atlas.js';
 import type { Indexer } from '../neurons/indexer.js';
 import { photographFile } from '../neurons/pictures.js';
 import { firstLayerOf, lookerOver, type EyeView } from '../neurons/see.js';
-import { atlasOf, indexView, layerView, unitView, unknownUnitView, type LayerView, type UnitView } from '../neurons/view.js';
+import { indexView, layerView, unitView, unknownUnitView, type LayerView, type UnitView } from '../neurons/view.js';
 import type { ChannelStatistics } from '../../models/brivl/statistics.js';
 import { findIndex, findIndexImage, listIndexes } from '../store/neurons.js';
 import type { Store } from '../store/store.js';
 import * as views from './neuron-views.js';
 import { Problem } from './problem.js';
 import { route, type Route } from './route.js';
-import { sendBlob, sendFile } from './send.js';
+import { sendBlob, sendBytes, sendFile } from './send.js';
 import { errorBody } from './views.js';
 
 const model = modelName.default('brivl-nano');
 const layerName = z.string().min(1).max(200);
+const channelNumber = z
+  .string()
+  .regex(/^\d{1,6}$/, 'a channel is a number from 0')
+  .transform(Number);
 
 const indexRequest = z.strictObject({
   model,
@@ -34,6 +39,10 @@ const indexRequest = z.strictObject({
 /** The explorer's side of the API: layers, units, their examples, and the indexes that they come from. */
 export function neuronRoutes({ store, compute, indexer }: { store: Store; compute: Compute; indexer: Indexer }): Route[] {
   const looker = lookerOver(compute);
+  const tiles = createTiles();
+  // A network that was opened stays as it is; asking again would wait for the step of a running imagination.
+  const eyes = createMemory<EyeView>(16);
+  const eyeOf = (model: string) => eyes(model, () => looker.eye(model));
   const statistics = createMemory<ChannelStatistics>(16);
 
   const requireLayer = (eye: EyeView, layer: string, channel = 0) => {
@@ -57,10 +66,13 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       query: z.strictObject({ model, layer: layerName.optional().describe('LLP, or the last layer of a network that has none') }),
       answers: { 200: { description: 'The layer', schema: views.layerView } },
       async handle({ query }) {
-        const eye = await looker.eye(query.model);
+        const eye = await eyeOf(query.model);
         const layer = query.layer ?? firstLayerOf(eye);
         requireLayer(eye, layer);
         const record = indexer.ensure(eye, layer);
+        const sheet = atlasOf(eye, layer);
+        // Whoever looks at a layer opens a unit next. What is wrong with the sheet is said to those who ask for it.
+        if (sheet) void tiles.prepare(sheet).catch(() => undefined);
         return { json: begun(layerView(store, eye, layer, record)) };
       },
     }),
@@ -78,7 +90,7 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       body: indexRequest,
       answers: { 202: { description: 'The index', schema: views.indexView } },
       async handle({ body }) {
-        const eye = await looker.eye(body.model);
+        const eye = await eyeOf(body.model);
         const layers = [...new Set(body.layers ?? [firstLayerOf(eye)])];
         for (const layer of layers) requireLayer(eye, layer);
         return { status: 202, json: indexView(await indexer.start(body.model, layers)) };
@@ -121,9 +133,24 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       params: z.strictObject({ model: modelName, layer: layerName }),
       answers: { 200: { description: 'The sheet', mime: 'image/webp' } },
       async handle({ params, response }) {
-        const sheet = atlasOf(await looker.eye(params.model), params.layer);
+        const sheet = atlasOf(await eyeOf(params.model), params.layer);
         if (!sheet) throw missing(`sheet of ${JSON.stringify(params.layer)} of ${params.model}`);
         return sendFile(response, sheet.file, 'image/webp', 'hour');
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/api/neurons/atlas/:model/:layer/:channel.webp',
+      summary: "One channel's picture from that sheet",
+      params: z.strictObject({ model: modelName, layer: layerName, channel: channelNumber }),
+      answers: { 200: { description: 'The picture', mime: 'image/webp' } },
+      async handle({ params: { model, layer, channel }, response }) {
+        const eye = await eyeOf(model);
+        requireLayer(eye, layer, channel);
+        const sheet = atlasOf(eye, layer);
+        const picture = sheet && (await tiles.tile(sheet, channel));
+        if (!picture) throw missing(`picture of channel ${channel} of ${JSON.stringify(layer)} of ${model}`);
+        return sendBytes(response, picture, 'image/webp', 'hour');
       },
     }),
     route({
@@ -131,17 +158,11 @@ export function neuronRoutes({ store, compute, indexer }: { store: Store; comput
       path: '/api/neurons/:layer/:channel',
       summary:
         'One unit: its statistics, words, examples with maps, and units like it. Begins an index where there is none, as its layer does',
-      params: z.strictObject({
-        layer: layerName,
-        channel: z
-          .string()
-          .regex(/^\d{1,6}$/, 'a channel is a number from 0')
-          .transform(Number),
-      }),
+      params: z.strictObject({ layer: layerName, channel: channelNumber }),
       query: z.strictObject({ model }),
       answers: { 200: { description: 'The unit', schema: views.unitView } },
       async handle({ params: { layer, channel }, query }) {
-        const eye = await looker.eye(query.model);
+        const eye = await eyeOf(query.model);
         requireLayer(eye, layer, channel);
         const record = indexer.ensure(eye, layer);
         if (record?.state !== 'done') return { json: begun(unknownUnitView(eye, { layer, channel }, record)) };

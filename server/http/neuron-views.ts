@@ -17,7 +17,12 @@ const measures = {
   redundancy: z.number().nullable().describe('Greatest cosine of its mean picture to that of another unit (SemanticLens)'),
 };
 const density = z.number().describe('The share of pictures in which it is above 0 anywhere in its map, from 0 to 1');
-const atlas = z.object({ url: z.string(), tile: z.int(), columns: z.int() });
+const atlas = z.object({
+  url: z.string(),
+  tiles: z.string().describe("Of one channel's picture, with {channel} where its number goes"),
+  tile: z.int(),
+  columns: z.int(),
+});
 
 const unitSummary = z.object({
   channel: z.int(),
@@ -101,7 +106,10 @@ export const unitView = z.object({
   opposite: z.array(neighbour),
   examples: z.object(strips).nullable().describe('The strongest pictures, some near each quartile, and the weakest'),
   ...measures,
-  visualization: z.object({ url: z.string(), tile: z.int(), column: z.int(), row: z.int() }).nullable(),
+  visualization: z
+    .object({ url: z.string(), side: z.int().describe('In pixels') })
+    .nullable()
+    .describe('Its picture from the sheet'),
 }) satisfies z.ZodType<UnitView>;
 
 const time = z.int().describe('Milliseconds since 1970');

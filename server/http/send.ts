@@ -4,7 +4,7 @@ import type { Store } from '../store/store.js';
 
 /** How long a browser may show a file without asking: always, for an hour, or never, where it is sent again only if it has changed. */
 type Caching = 'forever' | 'hour' | 'asking';
-const maxAge: Readonly<Record<Caching, string | number>> = { forever: '1y', hour: '1h', asking: 0 };
+const secondsOf: Readonly<Record<Caching, number>> = { forever: 31_536_000, hour: 3600, asking: 0 };
 
 /** A file of ours. */
 export function sendFile(response: Response, file: string, mime: string, caching: Caching): Promise<undefined> {
@@ -12,7 +12,7 @@ export function sendFile(response: Response, file: string, mime: string, caching
   // Relative to its folder, so that a folder with a dot in its path is not mistaken for a hidden file.
   const options = {
     root: path.dirname(file),
-    maxAge: maxAge[caching],
+    maxAge: secondsOf[caching] * 1000,
     immutable: caching === 'forever',
     cacheControl: true,
   };
@@ -24,6 +24,11 @@ export function sendFile(response: Response, file: string, mime: string, caching
       } else resolve(undefined);
     });
   });
+}
+
+/** What was made just now. */
+export function sendBytes(response: Response, bytes: Buffer, mime: string, caching: Caching): undefined {
+  response.set({ 'Content-Type': mime, 'Cache-Control': `public, max-age=${secondsOf[caching]}` }).send(bytes);
 }
 
 /** A stored file, which is known by its content. */

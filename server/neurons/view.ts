@@ -1,12 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
-import path from 'node:path';
-import { z } from 'zod';
 import { percentile, type ChannelStatistics } from '../../models/brivl/statistics.js';
 import { unitName } from '../../models/brivl/units.js';
-import { defaultModel } from '../../models/registry.js';
-import { fileNameOf } from '../imagination/statistics.js';
 import type { Concept } from '../jobs/job.js';
-import { repositoryRoot } from '../root.js';
 import {
   examplesOf,
   findUnit,
@@ -17,18 +11,12 @@ import {
   type IndexState,
 } from '../store/neurons.js';
 import type { Store } from '../store/store.js';
+import { atlasOf, type AtlasView } from './atlas.js';
 import { exampleKinds, type ExampleKind, type Neighbour } from './finish.js';
 import type { Histogram } from './histogram.js';
 import { bundled, bundledCredits, type Credit } from './pictures.js';
 import type { EyeView } from './see.js';
 import { unpacked } from './slots.js';
-
-/** A sheet of pictures of all channels of a layer, made beforehand: `tile` pixels a side, row by row. */
-export interface AtlasView {
-  url: string;
-  tile: number;
-  columns: number;
-}
 
 export interface UnitSummary {
   channel: number;
@@ -104,7 +92,8 @@ export interface UnitView extends Nullable<UnitFindings> {
   clarity: number | null;
   polysemanticity: number | null;
   redundancy: number | null;
-  visualization: { url: string; tile: number; column: number; row: number } | null;
+  /** Where its picture from the sheet is. */
+  visualization: { url: string; side: number } | null;
 }
 
 type Nullable<T> = { [K in keyof T]: T[K] | null };
@@ -218,9 +207,7 @@ export function unknownUnitView(eye: EyeView, { layer, channel }: UnitPlace, rec
     clarity: null,
     polysemanticity: null,
     redundancy: null,
-    visualization: sheet
-      ? { url: sheet.url, tile: sheet.tile, column: channel % sheet.columns, row: Math.floor(channel / sheet.columns) }
-      : null,
+    visualization: sheet ? { url: sheet.tiles.replace('{channel}', String(channel)), side: sheet.tile } : null,
   };
 }
 
@@ -276,26 +263,3 @@ function exampleView(
 
 const urlOf = ({ source }: IndexRecord, { id, name }: { id: number; name: string }): string =>
   source === bundled ? `/api/photographs/${encodeURIComponent(name)}` : `/api/neurons/examples/${id}`;
-
-const atlasFile = z.object({ hash: z.string(), layer: z.string(), tile: z.int().min(1), columns: z.int().min(1) });
-
-/** The sheet of a layer that lies beside a model's files: `atlas/LAYER.webp` and `LAYER.json`. One of another eye, or damaged, is none. */
-export function atlasOf(
-  { name, eyeHash }: Pick<EyeView, 'name' | 'eyeHash'>,
-  layer: string,
-): { view: AtlasView; file: string } | null {
-  const data = process.env.DATA_DIR ?? path.join(repositoryRoot, 'data');
-  const folder = name === defaultModel ? path.join(repositoryRoot, 'models/brivl') : path.join(data, 'models', name);
-  const file = path.join(folder, 'atlas', `${fileNameOf(layer)}.webp`);
-  if (!existsSync(file)) return null;
-  let told: unknown;
-  try {
-    told = JSON.parse(readFileSync(file.replace(/webp$/, 'json'), 'utf8'));
-  } catch {
-    return null;
-  }
-  const parsed = atlasFile.safeParse(told);
-  if (!parsed.success || parsed.data.hash !== eyeHash || parsed.data.layer !== layer) return null;
-  const { tile, columns } = parsed.data;
-  return { view: { url: `/api/neurons/atlas/${encodeURIComponent(name)}/${encodeURIComponent(layer)}.webp`, tile, columns }, file };
-}

@@ -59,6 +59,7 @@ export function scriptedNeurons({
   sheet,
 }: { channels?: number; atlas?: boolean; sheet?: Promise<Buffer> } = {}): ScriptedNeurons {
   const photographs = JSON.parse(readFileSync(`${folder}photographs.json`, 'utf8')) as Photograph[];
+  const sheets = '/api/neurons/atlas/brivl-nano/LLP';
   const columns = 40;
   const tile = sheet ? 96 : 24;
   let done = photographs.length;
@@ -150,10 +151,7 @@ export function scriptedNeurons({
       least: row(channel, 50, 4, 0.03),
     },
     ...{ clarity: 0.42, polysemanticity: 0.13, redundancy: 0.71 },
-    visualization:
-      atlas && layer === 'LLP'
-        ? { url: '/api/neurons/atlas/brivl-nano/LLP.webp', tile, column: channel % columns, row: Math.floor(channel / columns) }
-        : null,
+    visualization: atlas && layer === 'LLP' ? { url: `${sheets}/${channel}.webp`, side: tile } : null,
   });
   const named = ([wnid, word, zh]: [string, string, string]) => ({ wnid, word, zh });
 
@@ -185,7 +183,7 @@ export function scriptedNeurons({
         response.json({
           ...{ model: 'brivl-nano', hash: 'b3c1f09a77d2', layer: layer.name, layers },
           index: progress(),
-          atlas: atlas && layer.name === 'LLP' ? { url: '/api/neurons/atlas/brivl-nano/LLP.webp', tile, columns } : null,
+          atlas: atlas && layer.name === 'LLP' ? { url: `${sheets}.webp`, tiles: `${sheets}/{channel}.webp`, tile, columns } : null,
           units: Array.from({ length: layer.channels }, (_, channel) => summary(channel)),
         } satisfies LayerView);
       });
@@ -198,6 +196,12 @@ export function scriptedNeurons({
           .type('webp')
           .set('Cache-Control', 'public, max-age=3600')
           .send(await (sheet ??= drawSheet()));
+      });
+      app.get('/api/neurons/atlas/:model/:layer/:file', async (request, response) => {
+        const channel = parseInt(request.params.file);
+        const [left, top] = [(channel % columns) * tile, Math.floor(channel / columns) * tile];
+        const cut = sharp(await (sheet ??= drawSheet())).extract({ left, top, width: tile, height: tile });
+        response.type('webp').send(await cut.webp().toBuffer());
       });
       app.get('/api/photographs/:file', (request, response) => {
         const known = photographs.find(({ file }) => file === request.params.file);

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createEngine, openRegistry, type Engine } from '../../server/compute/engine.js';
 import { drawAtlas, type AtlasFile, type AtlasOptions } from '../../server/commands/atlas.js';
 import { fileNameOf } from '../../server/imagination/statistics.js';
-import { atlasOf } from '../../server/neurons/view.js';
+import { atlasOf, createTiles } from '../../server/neurons/atlas.js';
 import { atlasDrawing } from '../../server/neurons/visualize.js';
 import { folderIn, width } from '../models/plain-network.js';
 import { inProcess } from './reverie.js';
@@ -76,6 +76,25 @@ describe('an atlas', () => {
     writeFileSync(out!.replace(/webp$/, 'json'), '{"model":');
     expect(atlasOf(eye, layer)).toBeNull();
     expect(fileNameOf('LLP')).toBe('LLP');
+  });
+
+  it('gives one channel by itself, and nothing for a channel that it has not', async () => {
+    const { out } = await atlas('tiled');
+    const sheet = { file: out!, view: { url: '', tiles: '', tile: 96, columns: 3 } };
+    const tiles = createTiles();
+    for (const [channel, left, top] of [
+      [0, 0, 0],
+      [2, 192, 0],
+      [4, 96, 96],
+    ]) {
+      // prettier-ignore
+      const tile = await tiles.tile(sheet, channel);
+      const expected = sharp(out!).extract({ left, top, width: 96, height: 96 });
+      expect((await sharp(tile).raw().toBuffer()).equals(await expected.raw().toBuffer()), `channel ${channel}`).toBe(true);
+    }
+    expect(await tiles.tile(sheet, width)).toBeUndefined();
+    await expect(tiles.prepare({ ...sheet, file: `${out}.gone` })).rejects.toThrow(/missing/);
+    expect(await tiles.tile(sheet, 0)).toBeInstanceOf(Buffer);
   });
 
   it('of another drawing does not go on with what is there', async () => {

@@ -123,6 +123,8 @@ describe('a unit', () => {
     ['/api/neurons/examples/..%2fa', 400, /an example is a number/],
     ['/api/neurons/atlas/brivl-nano/stem.webp', 404, /there is no sheet/],
     ['/api/neurons/atlas/brivl-nano/..%2f..%2fx.webp', 404, /there is no sheet/],
+    ['/api/neurons/atlas/brivl-nano/stem/1.webp', 404, /there is no picture of channel 1 of "stem"/],
+    ['/api/neurons/atlas/brivl-nano/LLP/x.webp', 400, /a channel is a number from 0/],
   ])('%s: %d', async (route, status, sentence) => {
     const problem = await problemOf(route);
     expect([problem.status, problem.message]).toEqual([status, expect.stringMatching(sentence)]);

@@ -1,14 +1,16 @@
 """What the codec learns from: crops of photographs, and cut-outs pasted on them. Used, not shipped.
 
 The pictures are brivl-nano's (../../brivl/training: `ingredients.py` says where they lie, `pictures.py` which are taken). They are
-decoded once into `.cache/pictures.npz`, each in several sizes, so that a crop costs a slice. Everything a crop is made of is drawn
-from (seed, step): a run that was interrupted goes on with the very crops it would have seen.
+decoded once into `.cache/pictures.npz`, each in several sizes, so that a crop costs a slice; photographs of two games join them.
+Everything a crop is made of is drawn from (seed, step): a run that was interrupted goes on with the very crops it would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import struct
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +31,19 @@ CACHE = TRAINING / ".cache"
 # Shorter sides that every photograph is stored in, and how often each is drawn from: reduced pictures hold the textures, and 256 px is
 # the canvas the codec will be used on.
 SIDES = {640: 0.15, 400: 0.25, 256: 0.35, 160: 0.25}
+
+# At most so many powers of two is a crop larger than what it is reduced to: between the sides above there are all others too.
+ZOOM = 0.75
+
+# Photographs beside brivl-nano's, for learning only: landscapes as JPEG files, and animals, buildings and paintings as WebP inside Qt's
+# uncompressed resource files.
+LANDSCAPES = Path("/usr/share/games/endless-sky/images/land")
+RESOURCES = Path("/usr/share/gcompris-qt/rcc")
+MORE = "more:"
+
+# Activities whose pictures are masked or drawn, and what is smaller than a photograph.
+NOT_PHOTOGRAPHS = ("babyshapes", "digital_electricity", "louis")
+LEAST_SIDE, LEAST_BYTES = 240, 15_000
 
 # Longer sides of the stored cut-outs.
 CUT_OUT_SIDES = (176, 112, 72)
@@ -81,7 +96,7 @@ def family(name: str) -> str:
 
 
 def is_held_out(key: str) -> bool:
-    return int.from_bytes(hashlib.sha256(f"{SALT}/{key}".encode()).digest()[:4], "big") % HELD_OUT == 0
+    return not key.startswith(MORE) and int.from_bytes(hashlib.sha256(f"{SALT}/{key}".encode()).digest()[:4], "big") % HELD_OUT == 0
 
 
 def reduced(picture: Image.Image, scale: float) -> np.ndarray:
@@ -107,6 +122,27 @@ def named_photographs() -> list[tuple[str, Image.Image]]:
     return named
 
 
+def more_photographs() -> list[tuple[str, Image.Image]]:
+    found = []
+    for path in sorted(ingredients.debian(LANDSCAPES, "endless-sky-data").glob("*.jpg")):
+        with Image.open(path) as file:
+            found.append((f"{MORE}{path.name}", file.convert("RGB")))
+    for path in sorted(ingredients.debian(RESOURCES, "gcompris-qt-data").glob("*.rcc")):
+        resource = b"" if path.stem in NOT_PHOTOGRAPHS else path.read_bytes()
+        for match in re.finditer(rb"RIFF(....)WEBP", resource, re.DOTALL):
+            length = struct.unpack("<I", match[1])[0] + 8
+            if length < LEAST_BYTES:
+                continue
+            try:
+                with Image.open(io.BytesIO(resource[match.start() : match.start() + length])) as file:
+                    picture = file.convert("RGBA")
+            except OSError:
+                continue
+            if min(picture.size) >= LEAST_SIDE and picture.getchannel("A").getextrema()[0] == 255:
+                found.append((f"{MORE}{path.stem}-{match.start()}", picture.convert("RGB")))
+    return found
+
+
 def stamps() -> list[tuple[str, Image.Image]]:
     """Tuxpaint's stamps of at least 96 px with their transparency, cut to what is not transparent."""
     found = []
@@ -124,7 +160,7 @@ def stamps() -> list[tuple[str, Image.Image]]:
 
 def decode_everything() -> dict[str, np.ndarray]:
     arrays = {}
-    for name, picture in named_photographs():
+    for name, picture in named_photographs() + more_photographs():
         for side in SIDES:
             arrays[f"photograph/{side}/{name}"] = reduced(picture, side / min(picture.size))
     for name, stamp in stamps():
@@ -165,10 +201,12 @@ def crop(array: np.ndarray, size: int, draw: np.random.Generator) -> np.ndarray:
 
 
 def photograph_crop(library: Library, size: int, draw: np.random.Generator) -> np.ndarray:
-    """Of two crops from one photograph the less plain one."""
+    """Of two crops from one photograph the less plain one, reduced to `size`."""
     photograph = library.photographs[draw.choice(len(library.photographs), p=library.shares)]
     array = photograph.sizes[int(draw.choice(list(SIDES), p=list(SIDES.values())))]
-    return max((crop(array, size, draw) for _ in range(2)), key=lambda found: found[::4, ::4].std())
+    extent = max(size, min(round(size * 2 ** draw.uniform(0, ZOOM)), *array.shape[:2]))
+    taken = max((crop(array, extent, draw) for _ in range(2)), key=lambda found: found[::4, ::4].std())
+    return taken if extent == size else np.asarray(Image.fromarray(taken).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def plain_colour(size: int, draw: np.random.Generator) -> np.ndarray:
@@ -208,7 +246,7 @@ def jittered(picture: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     if draw.random() < 1 / 7:
         x = x[..., draw.permutation(3)]
     grey = x.mean(axis=2, keepdims=True)
-    x = grey + (x - grey) * draw.uniform(0.8, 1.3)
+    x = grey + (x - grey) * draw.uniform(0.7, 1.6)
     middle = x.mean()
     return np.clip(middle + (x - middle) * draw.uniform(0.85, 1.15) + draw.uniform(-0.08, 0.08), 0, 1)
 

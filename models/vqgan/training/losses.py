@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -56,11 +58,17 @@ class Features(nn.Module):
         return found
 
 
+@cache
+def opponent(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(OPPONENT, the weights of its axes [3, 1, 1]), moved once: each move would make a GPU wait."""
+    return OPPONENT.to(device), torch.tensor([1, CHROMA, CHROMA], device=device)[:, None, None]
+
+
 def colour_losses(y: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """L1 in light and in chroma of the pixels, and of the mean colours of 16 px blocks."""
-    difference = torch.einsum("oc,nchw->nohw", OPPONENT.to(x.device), y - x)
+    axes, weights = opponent(x.device)
+    difference = torch.einsum("oc,nchw->nohw", axes, y - x)
     blocks = F.avg_pool2d(difference, BLOCK)
-    weights = torch.tensor([1, CHROMA, CHROMA], device=x.device)[:, None, None]
     return {
         "light": difference[:, 0].abs().mean(),
         "chroma": CHROMA * difference[:, 1:].abs().sum(1).mean(),

@@ -17,10 +17,10 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
 
 import data
 from codec import Codec, Shape
@@ -39,14 +39,14 @@ PLAN = {
     "quantize": (900, "step at which quantization begins"),
     "critic": (11000, "step at which the critic begins"),
     "codes": (4096, "size of the codebook"),
+    "decay": (0.99, "of the codes' moving averages, a step: nearer 1 for small batches"),
     "begin": (0, "step counted from; with --weights, that which they were taught to"),
 }
 WARM_UP = 200
 LAST_RATE = 0.02
 FEATURES = 0.3
 COMMITMENT = 0.5
-CODE_DECAY = 0.99
-KMEANS_BATCHES, KMEANS_ROUNDS = 100, 12
+KMEANS_LATENTS, KMEANS_ROUNDS = 115_200, 12
 RESEED = 200
 WEIGHT_DECAY = 0.999
 CLIP = 1.0
@@ -55,8 +55,11 @@ CLIP = 1.0
 CRITIC_PULL, CRITIC_ALONE, CRITIC_GROWS = 0.25, 300, 1000
 CRITIC_RATE = 2e-4
 
-REPORT, EVALUATE = 50, 400
+REPORT = 50
 EVALUATED = 192
+
+# Crops that the features' deviations are taken over.
+CALIBRATED = 64
 
 
 def bf16_pays(device: torch.device) -> bool:
@@ -81,6 +84,18 @@ def grid(originals: torch.Tensor, made: torch.Tensor, columns: int = 4) -> Image
     return Image.fromarray(picture.permute(1, 2, 0).numpy())
 
 
+class Crops(Dataset):
+    """A step's crops by the step: what a DataLoader's workers make ahead."""
+
+    def __init__(self, library: data.Library, plan: dict) -> None:
+        self.library, self.plan = library, plan
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        """Steps below zero are drawn apart from the run's own: for calibration."""
+        seed = self.plan["seed"] if step >= 0 else self.plan["seed"] + 1_000_003
+        return data.batch(self.library, self.plan["batch"], self.plan["size"], seed, abs(step))
+
+
 class Averages:
     """Moving averages of how often each code is used and of the latents it stands for: the codebook is their quotient."""
 
@@ -90,8 +105,8 @@ class Averages:
         self.total = self.weight.clone()
         self.used = torch.zeros(len(self.weight), dtype=torch.long, device=self.weight.device)
 
-    def start(self, latents: torch.Tensor, seed: int) -> None:
-        """k-means. `latents` [m, d]."""
+    def start(self, latents: torch.Tensor, batches: int, seed: int) -> None:
+        """k-means. `latents` [m, d] of so many batches."""
         order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))
         centres = latents[order[: len(self.weight)].to(latents.device)].clone()
         for _ in range(KMEANS_ROUNDS):
@@ -99,15 +114,15 @@ class Averages:
             count = torch.bincount(nearest, minlength=len(centres))
             total = torch.zeros_like(centres).index_add_(0, nearest, latents)
             centres = torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], centres)
-        self.count = (count / KMEANS_BATCHES).clamp_min(1e-3)
+        self.count = (count / batches).clamp_min(1e-3)
         self.total = centres * self.count[:, None]
         self.weight.copy_(centres)
 
-    def follow(self, latents: torch.Tensor, indices: torch.Tensor) -> None:
+    def follow(self, latents: torch.Tensor, indices: torch.Tensor, decay: float) -> None:
         count = torch.bincount(indices, minlength=len(self.weight))
         self.used += count
-        self.count.mul_(CODE_DECAY).add_(count, alpha=1 - CODE_DECAY)
-        self.total.mul_(CODE_DECAY).index_add_(0, indices, latents, alpha=1 - CODE_DECAY)
+        self.count.mul_(decay).add_(count, alpha=1 - decay)
+        self.total.mul_(decay).index_add_(0, indices, latents, alpha=1 - decay)
         self.weight.copy_(self.total / self.count.clamp_min(1e-5)[:, None])
 
     def reseed(self, latents: torch.Tensor, seed: int) -> float:
@@ -144,20 +159,22 @@ class Trainer:
         self.critic = Critic().to(device)
         self.codes = Averages(self.codec)
         taught = [parameter for parameter in self.codec.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(taught, lr=plan["rate"], betas=(0.9, 0.99))
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.9))
-        calibration = torch.cat([self.crops(-step) for step in range(1, 9)])
-        self.features = Features(calibration)
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.Adam(taught, lr=plan["rate"], betas=(0.9, 0.99), fused=fused)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.9), fused=fused)
+        self.crops = Crops(self.library, plan)
+        self.features = Features(torch.cat([self.crops[-step] for step in range(1, 9)])[:CALIBRATED])
         self.features.gains = [gain.to(device) for gain in self.features.gains]
         self.features.to(device)
+        self.encode, self.decode, self.see, self.judge = self.codec.encode, self.codec.decode, self.features, self.critic
         self.step, self.seconds, self.usage = plan["begin"], 0.0, 0.0
 
-    # -- what is drawn
-
-    def crops(self, step: int) -> torch.Tensor:
-        """Steps below zero are drawn apart from the run's own: for calibration."""
-        seed = self.plan["seed"] if step >= 0 else self.plan["seed"] + 1_000_003
-        return data.batch(self.library, self.plan["batch"], self.plan["size"], seed, abs(step)).to(self.device)
+    def compile(self) -> None:
+        """Fewer, larger kernels in the layout of the tensor cores: an H200 then takes three quarters of the time."""
+        torch.backends.cudnn.benchmark = True
+        for network in (self.codec, self.features, self.critic):
+            network.to(memory_format=torch.channels_last)
+        self.encode, self.decode, self.see, self.judge = map(torch.compile, (self.encode, self.decode, self.see, self.judge))
 
     def half(self):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -169,10 +186,16 @@ class Trainer:
 
     # -- one step
 
+    @torch.no_grad()
+    def sample(self) -> list[torch.Tensor]:
+        """Latents [n, d, h, w] of batches apart from the run's own, before quantization."""
+        a_batch = self.plan["batch"] * (self.plan["size"] // self.codec.shape.factor) ** 2
+        with self.half():
+            return [self.codec.encode(self.crops[-index].to(self.device)).float() for index in range(1, math.ceil(KMEANS_LATENTS / a_batch) + 1)]
+
     def begin_quantization(self) -> None:
-        with torch.no_grad(), self.half():
-            latents = torch.cat([self.rows(self.codec.encode(self.crops(-index)).float()) for index in range(1, KMEANS_BATCHES + 1)])
-        self.codes.start(latents, self.plan["seed"])
+        found = self.sample()
+        self.codes.start(torch.cat([self.rows(z) for z in found]), len(found), self.plan["seed"])
 
     def begin_from(self, folder: Path) -> None:
         """Weights that export.py wrote; what the optimizers remembered is not in them. Quantization goes on from the step after."""
@@ -181,22 +204,22 @@ class Trainer:
             raise SystemExit(f"{folder} holds a network of another shape: {shape_of(config)}")
         for codec in (self.codec, self.mean):
             codec.load_state_dict(read_weights(folder / config["weights"]))
-        with torch.no_grad(), self.half():
-            met = torch.cat([self.codec.quantize.indices(self.codec.encode(self.crops(-index)).float()).flatten() for index in range(1, KMEANS_BATCHES + 1)])
-        self.codes.count = (torch.bincount(met, minlength=len(self.codes.weight)) / KMEANS_BATCHES).clamp_min(1e-3)
+        found = self.sample()
+        met = torch.cat([self.codec.quantize.indices(z).flatten() for z in found])
+        self.codes.count = (torch.bincount(met, minlength=len(self.codes.weight)) / len(found)).clamp_min(1e-3)
         self.codes.total = self.codes.weight * self.codes.count[:, None]
 
     @staticmethod
     def rows(z: torch.Tensor) -> torch.Tensor:
         return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
-    def learn(self) -> dict[str, float]:
+    def learn(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One step on pictures [batch, 3, size, size]."""
         if self.step == self.plan["quantize"]:
             self.begin_quantization()
         quantized = self.step >= self.plan["quantize"]
-        x = self.crops(self.step)
         with self.half():
-            z = self.codec.encode(x).float()
+            z = self.encode(x).float()
             commitment = z.new_zeros(())
             entering = z
             if quantized:
@@ -204,14 +227,14 @@ class Trainer:
                 codes = self.codec.quantize.codes(indices)
                 commitment = F.mse_loss(z, codes)
                 entering = z + (codes - z).detach()
-            y = self.codec.decode(entering).float()
+            y = self.decode(entering).float()
 
         # The losses' pulls are taken where they act, on the picture; one backward pass through the codec carries their sum.
         shown = y.detach().requires_grad_()
         with torch.no_grad(), self.half():
-            expected = self.features(x)
+            expected = self.see(x)
         with self.half():
-            seen = self.features(shown)
+            seen = self.see(shown)
         losses = colour_losses(shown, x) | {"features": FEATURES * feature_loss(seen, expected)}
         (pull,) = torch.autograd.grad(sum(losses.values()), shown)
         if self.step >= self.plan["critic"]:
@@ -228,23 +251,22 @@ class Trainer:
 
         with torch.no_grad():
             if quantized:
-                self.codes.follow(self.rows(z), indices.flatten())
-                if (self.step - self.plan["quantize"] + 1) % RESEED == 0:
+                self.codes.follow(self.rows(z), indices.flatten(), self.plan["decay"])
+                if (self.step - max(self.plan["quantize"], self.plan["begin"]) + 1) % RESEED == 0:
                     self.usage = self.codes.reseed(self.rows(z), self.step)
             keep = min(WEIGHT_DECAY, (1 + self.step) / (10 + self.step))
-            for mean, parameter in zip(self.mean.parameters(), self.codec.parameters(), strict=True):
-                mean.lerp_(parameter, 1 - keep)
+            torch._foreach_lerp_(list(self.mean.parameters()), list(self.codec.parameters()), 1 - keep)
             self.mean.quantize.embedding.weight.copy_(self.codec.quantize.embedding.weight)
         self.step += 1
-        return {name: loss.item() for name, loss in losses.items()} | {"commitment": commitment.item(), "norm": norm.item()}
+        return {name: loss.detach() for name, loss in losses.items()} | {"commitment": commitment.detach(), "norm": norm}
 
     def criticise(self, x: torch.Tensor, shown: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(the critic's own loss, after which it has learnt a step; the gradient of its displeasure at the pictures)."""
         with self.half():
-            displeasure = -self.critic(shown).float().mean()
+            displeasure = -self.judge(shown).float().mean()
         (against,) = torch.autograd.grad(displeasure, shown)
         with self.half():
-            loss = critic_loss(self.critic(x).float(), self.critic(shown.detach()).float())
+            loss = critic_loss(self.judge(x).float(), self.judge(shown.detach()).float())
         loss.backward()
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
@@ -309,7 +331,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder of weights to begin with, as export.py writes it; --begin says at which step")
     parser.add_argument("--hours", type=float, default=math.inf, help="stop after so many hours; the same command goes on")
     parser.add_argument("--every", type=float, default=5, help="minutes between checkpoints (default 5)")
+    parser.add_argument("--evaluate", type=int, default=400, help="steps between looks at the held-out photographs (default 400)")
     parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
+    parser.add_argument("--workers", type=int, default=0, help="processes that cut crops ahead: a GPU wants them (default none)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precision", choices=["auto", "bf16", "f32"], default="auto", help="auto: bf16 where the processor multiplies it")
     arguments = parser.parse_args()
@@ -334,6 +358,8 @@ def main() -> None:
             raise SystemExit(f"--begin is the step that --weights were taught to, after {trainer.plan['quantize']}, at which quantization began")
         trainer.begin_from(arguments.weights)
     del state
+    if device.type == "cuda":
+        trainer.compile()
     plan = trainer.plan
     print(f"{'resumed' if trainer.step else 'begun'} at step {trainer.step} of {plan['steps']}, {'bf16' if bf16 else 'f32'}, plan {plan}", flush=True)
 
@@ -342,23 +368,27 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: stopping.append(True))
     until = time.monotonic() + arguments.hours * 3600
     saved = reported = time.monotonic()
-    window: list[dict[str, float]] = []
-    while trainer.step < plan["steps"] and not stopping and time.monotonic() < until:
+    window: list[dict[str, torch.Tensor]] = []
+    steps = range(trainer.step, plan["steps"])
+    ahead = {"num_workers": arguments.workers, "prefetch_factor": 4} if arguments.workers else {}
+    for x in DataLoader(trainer.crops, batch_size=None, sampler=steps, pin_memory=device.type == "cuda", **ahead):
+        if stopping or time.monotonic() > until:
+            break
         if trainer.step == plan["critic"]:
             trainer.save("before-critic.pt")
         began, worked = time.monotonic(), time.process_time()
-        window.append(trainer.learn())
+        window.append(trainer.learn(x.to(device, non_blocking=True)))
         # Not the time that it stood still for other work: processor time, shared among the threads.
         trainer.seconds += min(time.monotonic() - began, (time.process_time() - worked) if device.type == "cpu" else math.inf)
         if trainer.step % REPORT == 0:
-            means = {name: np.mean([entry[name] for entry in window if name in entry]) for name in window[-1]}
+            means = {name: torch.stack([entry[name] for entry in window if name in entry]).mean() for name in window[-1]}
             print(
                 f"{trainer.step:6d}  {' '.join(f'{name} {value:.4f}' for name, value in means.items())}  "
                 f"codes {trainer.usage:.3f}  rate {trainer.rate():.2e}  {(time.monotonic() - reported) / len(window):.2f} s  {trainer.seconds / 3600:.2f} h",
                 flush=True,
             )
             window, reported = [], time.monotonic()
-        if trainer.step % EVALUATE == 0:
+        if trainer.step % arguments.evaluate == 0:
             print(f"{trainer.step:6d}  {trainer.evaluate()}", flush=True)
         if time.monotonic() - saved > arguments.every * 60:
             trainer.save("checkpoint.pt")
