@@ -7,6 +7,7 @@ import { openWeights, type Weights } from '../weights/weights.js';
 import { vqganConfig, type VqganConfig } from './config.js';
 import { codebookName, parameterShapes } from './layout.js';
 import { likeliest, quantize, type Quantized } from './quantizer.js';
+import { naturalLatents, type NaturalLatents } from './natural.js';
 import { decoder, encoder } from './vqgan.js';
 
 export interface VqganModel {
@@ -21,6 +22,8 @@ export interface VqganModel {
   codebook: Float32Array;
   /** The least and greatest number that any code has in a channel, [embedDim]: the box that latent maps are kept in. */
   channelRange: { low: Float32Array; high: Float32Array };
+  /** How latents of photographs vary, as far as is known. Worked out at the first call. */
+  natural(): NaturalLatents;
   /** Pictures [N, 3, H, W] in [0, 1] -> latent maps [N, embedDim, H/f, W/f], f = `config.downsampling`. */
   encode(g: Graph, pictures: Value): Value;
   /** The codes that the model itself gives an encoded map: the nearest, or those that its Gumbel projection finds likeliest. */
@@ -63,6 +66,7 @@ function modelOf(config: VqganConfig, weights: Weights, path: string, digest: { 
   const broken = codebook.findIndex((v) => !Number.isFinite(v));
   if (broken >= 0)
     throw new Error(`${path}: code ${Math.floor(broken / config.embedDim)} of ${codebookName(config)} holds ${codebook[broken]}`);
+  let natural: NaturalLatents | undefined;
   const codes = (g: Graph) => weights.constant(g, codebookName(config));
   return {
     name: config.name,
@@ -72,6 +76,7 @@ function modelOf(config: VqganConfig, weights: Weights, path: string, digest: { 
     config,
     codebook,
     channelRange: rangeOf(codebook, config.embedDim),
+    natural: () => (natural ??= naturalLatents(weights, codebook, config.embedDim)),
     encode: (g, pictures) => encoder(g, pictures, weights, config),
     tokens: (g, encoded) => (config.kind === 'gumbel' ? likeliest(g, encoded, weights, codes(g)) : quantize(g, encoded, codes(g))),
     quantize: (g, z) => quantize(g, z, codes(g)),

@@ -45,6 +45,7 @@ export const jobOptions = {
   batch: { type: 'string' },
   init: { type: 'string' },
   generator: { type: 'string' },
+  latents: { type: 'string' },
   start: { type: 'string' },
   tries: { type: 'string' },
   average: { type: 'string' },
@@ -55,7 +56,7 @@ export const jobOptions = {
 
 export const imagineCommand: Command = {
   usage:
-    'imagine ["<text>"] --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--start smooth|codes] [--from "<text>"] [--negative "<text>"]... [--neuron UNIT[=weight]]... [--copies N [--diversity WEIGHT]] [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--unquantized FILE.png] [--device NAME] [--json]',
+    'imagine ["<text>"] --out FILE.png [--method feavis|vqgan] [--parameters fourier|pixels|maco] [--generator NAME] [--latents spectrum|map] [--start grey|smooth|codes] [--from "<text>"] [--negative "<text>"]... [--neuron UNIT[=weight]]... [--copies N [--diversity WEIGHT]] [--seed N] [--count N] [--steps N] [--views N] [--size N|WxH] [--init FILE] [--video FILE] [--unquantized FILE.png] [--device NAME] [--json]',
   summary: 'draw what the model imagines at a text, beside neurons (LLP-108, block7.1/ch-33@centre) or at them alone',
   options: {
     ...jobOptions,
@@ -170,6 +171,7 @@ export function jobOf(base: Record<string, unknown>, values: Values): Job {
     views: numberOf(values, 'views'),
     batch: numberOf(values, 'batch'),
     generator: stringOf(values, 'generator'),
+    latents: stringOf(values, 'latents'),
     start: stringOf(values, 'start'),
     tries: numberOf(values, 'tries'),
     average: numberOf(values, 'average'),

@@ -3,35 +3,119 @@ import { Graph, simplify, type Shape, type TypedArray, type Value } from '../../
 import type { VqganModel } from '../../models/vqgan/model.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import type { Job } from '../jobs/job.js';
+import { halfWidth, inverseRealTransform, radii, realTransform } from './fourier.js';
+import { inverse, timesTransposed } from './matrices.js';
 import type { Canvas, Drawn, Parametrization } from './parameters.js';
 import type { Random } from './random.js';
 import type { Sessions } from './sessions.js';
 
 /**
- * A picture as the tokens of a frozen VQGAN (shared reference, vqgan.md, "The method as practised"): what moves is a latent map
- * [1, embedDim, H/f, W/f], of which the nearest codes are decoded, and whose gradient is theirs. It is kept in the box of the codebook.
+ * A picture as the tokens of a frozen VQGAN (shared reference, vqgan.md, "The method as practised"): what moves is, or stands for, a latent
+ * map [embedDim, H/f, W/f], of which the nearest codes are decoded, and whose gradient is theirs.
  */
-export function latentMapOf(generator: VqganModel): Parametrization {
+export interface Latents extends Parametrization {
+  /** The parameters of a map [embedDim, h, w]. */
+  parametersOf(map: Float32Array, canvas: Canvas): Float32Array;
+  /** The same parameters without the quantizer: the map itself is decoded, to see what the codes took from it or gave it. */
+  unquantized: Parametrization;
+}
+
+/** One that is told by how its maps [N, embedDim, h, w] come from parameters [N, ...shape]. */
+function latents(
+  { quantize, decode }: VqganModel,
+  own: Pick<Latents, 'key' | 'shape' | 'parametersOf' | 'bound'> & { maps(g: Graph, parameters: Value, canvas: Canvas): Value },
+): Latents {
+  const { key, shape, maps } = own;
+  const drawing = (isQuantized: boolean): Pick<Parametrization, 'draw' | 'drawAll'> => {
+    const drawAll = (g: Graph, parameters: Value, canvas: Canvas): Drawn[] => {
+      const { width, height } = canvas;
+      const z = maps(g, parameters, canvas);
+      const found = isQuantized ? quantize(g, z) : null;
+      const pictures = clampToPicture(g, decode(g, found?.straightThrough ?? z));
+      return Array.from({ length: z.shape[0] }, (_, i) => ({
+        picture: oneOf(g, pictures, i, [3, height, width]),
+        ...(found && { codes: g.op('Cast', [oneOf(g, found.codes, i, z.shape.slice(2))], { to: 6 }) }),
+      }));
+    };
+    return { drawAll, draw: (g, z, canvas) => drawAll(g, g.reshape(z, [1, ...shape(canvas)]), canvas)[0] };
+  };
+  return { ...own, ...drawing(true), unquantized: { key: `${key}-unquantized`, shape, ...drawing(false) } };
+}
+
+/** The map itself, kept in the box of the codebook: [1, embedDim, h, w]. */
+export function latentMapOf(generator: VqganModel): Latents {
   const { config, channelRange, hash } = generator;
-  const f = config.downsampling;
   const perChannel = (g: Graph, values: Float32Array) => g.floats(values, [config.embedDim, 1, 1]);
-  /** z: [N, embedDim, h, w], or [N, 1, embedDim, h, w] */
-  const drawAll = (g: Graph, z: Value, { width, height }: Canvas): Drawn[] => {
-    const [h, w] = z.shape.slice(-2);
-    const { codes, straightThrough } = generator.quantize(g, g.reshape(z, [z.shape[0], config.embedDim, h, w]));
-    const pictures = clampToPicture(g, generator.decode(g, straightThrough));
-    return Array.from({ length: z.shape[0] }, (_, i) => ({
-      picture: oneOf(g, pictures, i, [3, height, width]),
-      codes: g.op('Cast', [oneOf(g, codes, i, [h, w])], { to: 6 }),
-    }));
-  };
-  return {
+  return latents(generator, {
     key: `vqgan-${hash}`,
-    shape: ({ width, height }) => [1, config.embedDim, height / f, width / f],
-    draw: (g, z, canvas) => drawAll(g, z, canvas)[0],
-    drawAll,
+    shape: (canvas) => [1, config.embedDim, ...gridOf(config, canvas)],
+    maps: (g, z, canvas) => g.reshape(z, [z.shape[0], config.embedDim, ...gridOf(config, canvas)]),
+    parametersOf: (map) => map,
     bound: (g, z) => g.op('Min', [g.op('Max', [z, perChannel(g, channelRange.low)]), perChannel(g, channelRange.high)]),
+  });
+}
+
+/**
+ * The map as photographs vary (`natural`): the spectra of channels without correlation, each number counted in what is usual at its
+ * frequency: [2, embedDim, h, w/2 + 1]. It is to latent maps what lucid's Fourier spectrum of decorrelated colours is to pictures, and for
+ * the same reason: at equal steps for all, colours no photograph has grow as fast as shapes.
+ */
+export function latentSpectrumOf(generator: VqganModel): Latents {
+  const { config, hash } = generator;
+  const d = config.embedDim;
+  const halfOf = (canvas: Canvas): [number, number] => {
+    const [h, w] = gridOf(config, canvas);
+    return [h, halfWidth(w)];
   };
+  return latents(generator, {
+    key: `vqgan-spectrum-${hash}`,
+    shape: (canvas) => [2, d, ...halfOf(canvas)],
+    maps(g, parameters, canvas) {
+      const [n] = parameters.shape;
+      const [h, w] = gridOf(config, canvas);
+      const { mean, axes, decay } = generator.natural();
+      const half = halfOf(canvas);
+      const scaled = g.mul(parameters, g.floats(usualAmplitudes(decay, h, w), [d, ...half]));
+      const [re, im] = [0, 1].map((i) => g.reshape(g.slice(scaled, 1, i, i + 1), [n * d, ...half]));
+      const along = g.reshape(inverseRealTransform(g, re, im, w), [n, d, h * w]);
+      return g.reshape(g.add(g.matMul(g.floats(axes, [d, d]), along), g.floats(mean, [d, 1])), [n, d, h, w]);
+    },
+    parametersOf(map, canvas) {
+      const [h, w] = gridOf(config, canvas);
+      const { mean, axes, decay } = generator.natural();
+      const back = inverse(axes, d);
+      const along = Float32Array.from(map, (_, i) => {
+        const [k, p] = [Math.floor(i / (h * w)), i % (h * w)];
+        let sum = 0;
+        for (let c = 0; c < d; c++) sum += back[k * d + c] * (map[c * h * w + p] - mean[c]);
+        return sum;
+      });
+      const { re, im } = realTransform(along, d, h, w);
+      const usual = usualAmplitudes(decay, h, w);
+      return Float32Array.from({ length: 2 * re.length }, (_, i) =>
+        i < re.length ? re[i] / usual[i] : im[i - re.length] / usual[i - re.length],
+      );
+    },
+  });
+}
+
+/** Rows and columns of the latent map. */
+const gridOf = ({ downsampling: f }: VqganModel['config'], { width, height }: Canvas): [number, number] => [height / f, width / f];
+
+/** Amplitudes f^-decay of axes [D, h, w/2 + 1], such that spectra of normal numbers times them are maps of variance 1. */
+function usualAmplitudes(decay: Float32Array, height: number, width: number): Float32Array {
+  const half = halfWidth(width);
+  const lowest = 1 / Math.max(width, height);
+  const frequencies = Float64Array.from(radii(height, width), (f) => Math.max(f, lowest));
+  return Float32Array.from(
+    [...decay].flatMap((power) => {
+      const raw = Array.from(frequencies, (f) => f ** -power);
+      // A bin that is its own mirror counts once, the others for two; each holds a real and an imaginary number.
+      const variance = raw.reduce((sum, v, i) => sum + (i % half === 0 || 2 * (i % half) === width ? 2 : 4) * v * v, 0);
+      const gain = (width * height) / Math.sqrt(variance);
+      return raw.map((v) => v * gain);
+    }),
+  );
 }
 
 /** The i-th along the first axis. */
@@ -51,23 +135,6 @@ export function requireFit({ width, height }: Canvas, { name, config }: VqganMod
     );
 }
 
-/** What a picture is drawn from without its quantizer: the latent map itself, to see what the codes took from it or gave it. */
-export function unquantized(generator: VqganModel): Parametrization {
-  const { key, shape } = latentMapOf(generator);
-  const drawAll = (g: Graph, z: Value, { width, height }: Canvas): Drawn[] => {
-    const pictures = clampToPicture(g, generator.decode(g, g.reshape(z, [z.shape[0], ...z.shape.slice(-3)])));
-    return Array.from({ length: z.shape[0] }, (_, i) => ({
-      picture: oneOf(g, pictures, i, [3, height, width]),
-    }));
-  };
-  return {
-    key: `${key}-unquantized`,
-    shape,
-    draw: (g, z, canvas) => drawAll(g, z, canvas)[0],
-    drawAll,
-  };
-}
-
 /** The tokens of a picture: a grid, each one of the `codebook` codes that there are. */
 export interface Tokens {
   rows: number;
@@ -83,8 +150,8 @@ export function tokensOf({ config }: VqganModel, { width, height }: Canvas, code
 }
 
 /**
- * Where a run begins: a latent map of codes, those that the encoder gives `picture` ([3, H, W] in [0, 1]) or one of smooth random colours,
- * or codes drawn alike (start 'codes').
+ * Where a run begins: a latent map [embedDim, h, w] of codes, those that the encoder gives `picture` ([3, H, W] in [0, 1]) or one of smooth
+ * random colours (start 'smooth'), or codes drawn alike ('codes'); or nearly what photographs are on average ('grey'), of no codes.
  */
 export async function startOf(
   sessions: Sessions,
@@ -95,6 +162,7 @@ export async function startOf(
   picture?: Float32Array,
 ): Promise<Float32Array> {
   if (!picture && start === 'codes') return randomCodes(generator, canvas, random);
+  if (!picture && start === 'grey') return nearlyMean(generator, canvas, random);
   const encoder = await sessions.runner(`encode:${generator.hash}:${canvas.width}x${canvas.height}`, () =>
     encodeGraph(canvas, generator),
   );
@@ -121,6 +189,22 @@ export function randomCodes({ config, codebook }: VqganModel, { width, height }:
   return z;
 }
 
+/** Standard deviation of the start 'grey', of what is usual. */
+const greyNoise = 0.01;
+
+function nearlyMean({ config, natural }: VqganModel, canvas: Canvas, random: Random): Float32Array {
+  const d = config.embedDim;
+  const { mean, axes } = natural();
+  const [h, w] = gridOf(config, canvas);
+  const noise = Float32Array.from({ length: d * h * w }, () => random.normal(0, greyNoise));
+  return noise.map((_, i) => {
+    const [c, p] = [Math.floor(i / (h * w)), i % (h * w)];
+    let sum = mean[c];
+    for (let k = 0; k < d; k++) sum += axes[c * d + k] * noise[k * h * w + p];
+    return sum;
+  });
+}
+
 /** Pixels from one random colour to the next. */
 const colourStep = 32;
 
@@ -129,21 +213,11 @@ function smoothColours({ width, height }: Canvas, random: Random): Float32Array 
   const [across, down] = [width, height].map((side) => Math.max(2, Math.round(side / colourStep)));
   const grid = Float32Array.from({ length: 3 * down * across }, () => random.uniform());
   const [columns, rows] = [bilinearMatrix(across, width), bilinearMatrix(down, height)];
-  const wide = product(grid, 3 * down, columns, width, across);
+  const wide = timesTransposed(grid, 3 * down, columns, width, across);
   return Float32Array.from({ length: 3 * height * width }, (_, i) => {
     const [channel, y, x] = [Math.floor(i / (height * width)), Math.floor(i / width) % height, i % width];
     let sum = 0;
     for (let k = 0; k < down; k++) sum += rows[y * down + k] * wide[(channel * down + k) * width + x];
-    return sum;
-  });
-}
-
-/** A B^T, of a [rows, inner] and b [columns, inner]. */
-function product(a: Float32Array, rows: number, b: Float32Array, columns: number, inner: number): Float32Array {
-  return Float32Array.from({ length: rows * columns }, (_, i) => {
-    const [row, column] = [Math.floor(i / columns), i % columns];
-    let sum = 0;
-    for (let k = 0; k < inner; k++) sum += a[row * inner + k] * b[column * inner + k];
     return sum;
   });
 }

@@ -7,7 +7,7 @@ import type { VqganModel } from '../../models/vqgan/model.js';
 import type { Concept, CurvePoint, Job, NeuronReading, Notice } from '../jobs/job.js';
 import { decodeCheckpoint, encodeCheckpoint, type Extra, type RunState } from './checkpoint.js';
 import { copied, copiesIn, sheetOf } from './copies.js';
-import { latentMapOf, requireFit, startOf, tokensOf, unquantized, type Tokens } from './generator.js';
+import { latentMapOf, latentSpectrumOf, requireFit, startOf, tokensOf, type Tokens } from './generator.js';
 import { askSecond, conceptsOf, cosine, inner, lookAt, mean, meanOfRows, type Look } from './look.js';
 import { pullWeights, pullsOf, readingsOf, sitesOf } from './neurons.js';
 import { meanOf, optimizers, remember, schedules, stretchOf, type OptimizerName } from './optimizers.js';
@@ -106,7 +106,8 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   watcher.begun?.({ textConcepts: last ? conceptsOf(model, last, 5) : [], notices });
 
   const parametrizationOf = (base: Parametrization) => copied(base, canvas);
-  const base = generator ? latentMapOf(generator) : parametrizations[job.parameters];
+  const latents = generator && (job.latents === 'map' ? latentMapOf : latentSpectrumOf)(generator);
+  const base = latents ?? parametrizations[job.parameters];
   const parametrization = parametrizationOf(base);
   const stops = prompts.some(({ main, others }) => [main, ...others].some((prompt) => prompt && prompt.stop !== null));
   const plan = input.plan ?? planOf(job);
@@ -153,10 +154,14 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
     return answers.reduce((sum, row, i) => sum + inner(row, neurons[i]), 0);
   };
   const startOfCopy = () =>
-    generator
+    generator && latents
       ? bestOf(
           job.tries ?? 1,
-          () => startOf(sessions, generator, canvas.tile, job.start ?? 'smooth', random, input.start),
+          async () =>
+            latents.parametersOf(
+              await startOf(sessions, generator, canvas.tile, job.start ?? usualStart(job), random, input.start),
+              canvas.tile,
+            ),
           nearness,
         )
       : parametrizations[job.parameters].init(canvas.tile, random, input.start);
@@ -230,7 +235,7 @@ export async function imagine(sessions: Sessions, input: ImagineInput, watcher: 
   const { pixels, tokens } = shown(await draw(toShow()));
   const { cos, second, answers } = await inspect(pixels);
   const canceled = state.step < job.steps;
-  const without = generator && !canceled ? await draw(toShow(), parametrizationOf(unquantized(generator))) : null;
+  const without = latents && !canceled ? await draw(toShow(), parametrizationOf(latents.unquantized)) : null;
   return {
     canceled,
     pixels,
@@ -324,6 +329,9 @@ function defaultRate({ method, parameters }: Job, optimizer: OptimizerName): num
   if (method === 'vqgan') return 0.15;
   return parameters === 'maco' && optimizer !== 'sgd' ? 1 : optimizers[optimizer].defaultRate;
 }
+
+/** A spectrum grows best out of nearly nothing, but for those who want to choose; a map needs something to begin with. */
+const usualStart = ({ latents, tries = 1 }: Job) => (latents === 'map' || tries > 1 ? 'smooth' : 'grey');
 
 /** The generator of a job that needs one. Throws when it does not fit the canvas. */
 function generatorOf({ job, generator }: ImagineInput, canvas: Canvas): VqganModel | null {

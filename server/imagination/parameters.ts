@@ -2,6 +2,7 @@ import { alongAxis } from '../../models/graph/ops/layout.js';
 import { bilinearMatrix } from '../../models/graph/ops/resize.js';
 import type { Graph, Shape, Value } from '../../models/graph/index.js';
 import { frequency, halfWidth, inverseRealTransform, radii, realTransform } from './fourier.js';
+import { inverse } from './matrices.js';
 import type { Random } from './random.js';
 
 export interface Canvas {
@@ -55,7 +56,7 @@ function toColour(g: Graph, z: Value): Value {
 
 /** RGB in [0, 1] -> decorrelated channels before the sigmoid; extremes are held 1% inside, where the sigmoid still has a slope. */
 function fromColour(picture: Float32Array): Float32Array {
-  const inverse = invert3(colour);
+  const back = inverse(colour.flat(), 3);
   const pixels = picture.length / 3;
   const out = new Float32Array(picture.length);
   for (let p = 0; p < pixels; p++) {
@@ -63,19 +64,9 @@ function fromColour(picture: Float32Array): Float32Array {
       const v = Math.min(Math.max(picture[c * pixels + p], 0.01), 0.99);
       return Math.log(v / (1 - v));
     });
-    for (let c = 0; c < 3; c++) out[c * pixels + p] = inverse[c].reduce((sum, m, i) => sum + m * logits[i], 0);
+    for (let c = 0; c < 3; c++) out[c * pixels + p] = logits.reduce((sum, logit, i) => sum + back[c * 3 + i] * logit, 0);
   }
   return out;
-}
-
-function invert3(m: readonly (readonly number[])[]): number[][] {
-  const minor = (r: number, c: number) => {
-    const [a, b] = [0, 1, 2].filter((i) => i !== r);
-    const [d, e] = [0, 1, 2].filter((i) => i !== c);
-    return (m[a][d] * m[b][e] - m[a][e] * m[b][d]) * ((r + c) % 2 ? -1 : 1);
-  };
-  const determinant = [0, 1, 2].reduce((sum, c) => sum + m[0][c] * minor(0, c), 0);
-  return [0, 1, 2].map((r) => [0, 1, 2].map((c) => minor(c, r) / determinant));
 }
 
 /** lucid's 1/f scale of the spectrum with decay 1. */

@@ -24,7 +24,8 @@ export const objectives = ['dot-cos', 'cos', 'spherical'] as const;
 export const optimizers = ['adam', 'nadam', 'sgd'] as const;
 export const schedules = ['constant', 'cosine', 'warmup-cosine'] as const;
 /** Where tokens begin without a picture: at those of smooth random colours, or at random ones. */
-export const starts = ['smooth', 'codes'] as const;
+export const latentForms = ['spectrum', 'map'] as const;
+export const starts = ['smooth', 'codes', 'grey'] as const;
 export const anchors = ['zero', 'start'] as const;
 
 /** Every VQGAN's pictures are that much larger than its grid of tokens, or a multiple of it. */
@@ -147,9 +148,16 @@ export const job = z.strictObject({
     .optional()
     .describe('Views that are looked at together, a divisor of views: less take less memory and more time; all when left out'),
   generator: modelName.optional().describe('For vqgan: the VQGAN that draws; vqgan-nano when left out'),
+  latents: choice('latents', latentForms)
+    .optional()
+    .describe(
+      'For vqgan: what moves is the spectrum of the latent map, counted in how photographs vary (when left out), or the map itself',
+    ),
   start: choice('start', starts)
     .optional()
-    .describe('For vqgan without init: begin with the codes of smooth random colours (when left out), or with random codes'),
+    .describe(
+      'For vqgan without init: begin with nearly grey (when left out), with the codes of smooth random colours (when left out, for a map and where there are tries), or with random codes',
+    ),
   tries: wholeNumber('number of tries', 1, 64)
     .optional()
     .describe('For vqgan without init: starts that are drawn, of which the one nearest to the text is taken; 1 when left out'),
@@ -175,7 +183,7 @@ export const job = z.strictObject({
   diversity: finite('diversity', 0, 100).optional().describe('Of copies: how strongly they are held apart; 0 when left out'),
 });
 
-const forVqgan = ['generator', 'start', 'tries', 'average', 'anchor', 'anchorTo', 'restarts'] as const;
+const forVqgan = ['generator', 'latents', 'start', 'tries', 'average', 'anchor', 'anchorTo', 'restarts'] as const;
 
 /** What fields ask of each other. */
 const consistentJob = job.superRefine((asked, context) => {

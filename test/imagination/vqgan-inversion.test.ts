@@ -7,7 +7,7 @@ import { Graph, simplify, sizeOf } from '../../models/graph/index.js';
 import { createRegistry } from '../../models/registry.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import { decodeCheckpoint } from '../../server/imagination/checkpoint.js';
-import { latentMapOf, startOf, unquantized } from '../../server/imagination/generator.js';
+import { latentMapOf, latentSpectrumOf, startOf } from '../../server/imagination/generator.js';
 import { specOf, type ImagineInput } from '../../server/imagination/imagine.js';
 import { cosine, embedText, lookAt } from '../../server/imagination/look.js';
 import { objectives, weighted } from '../../server/imagination/objectives.js';
@@ -29,7 +29,8 @@ const size = sizeOf(shape);
 const { config, codebook, channelRange } = generator;
 const positions = size / config.embedDim;
 
-const inversion = (fields: Record<string, unknown> = {}): Job => jobOf({ method: 'vqgan', ...canvas, steps: 5, ...fields });
+const inversion = (fields: Record<string, unknown> = {}): Job =>
+  jobOf({ method: 'vqgan', latents: 'map', ...canvas, steps: 5, ...fields });
 
 /** The latent maps after each move of a run that shows no mean. */
 async function pathOf(fields: Record<string, unknown> = {}, input: Partial<ImagineInput> = {}): Promise<Float32Array[]> {
@@ -206,11 +207,117 @@ describe('starts', () => {
     expect(best).not.toBe(starts[0]);
   });
 
+  it('grey: nearly the mean of what is usual, by the seed alone', async () => {
+    const first = await startMap(inversion({ start: 'grey' }));
+    const { mean, axes } = generator.natural();
+    const d = config.embedDim;
+    for (let c = 0; c < d; c++) {
+      const width = Math.hypot(...axes.subarray(c * d, (c + 1) * d));
+      for (const v of first.subarray(c * positions, (c + 1) * positions))
+        expect(Math.abs(v - mean[c])).toBeLessThan(0.06 * width + 1e-6);
+    }
+    expect(await startMap(inversion({ start: 'grey', seed: 2 }))).not.toEqual(first);
+  });
+
   it('random codes are spread over the codebook', async () => {
     const codes = new Set<number>();
     for (const seed of [1, 2, 3])
       for (const code of nearestCodes(await startMap(inversion({ start: 'codes', seed })))) codes.add(code);
     expect(codes.size).toBeGreaterThan(20);
+  });
+});
+
+describe('the spectrum of the latent map', () => {
+  const spectrum = latentSpectrumOf(generator);
+  const { mean, axes, decay } = generator.natural();
+  const d = config.embedDim;
+  const [h, w] = [canvas.height / 4, canvas.width / 4];
+
+  /** In float64, by the definition: every frequency's wave, its amplitude f^-decay, its axis. */
+  function mapOf(parameters: ArrayLike<number>): number[] {
+    const half = Math.floor(w / 2) + 1;
+    const along = Array.from({ length: d }, (_, k) => {
+      const bins = Array.from({ length: h * half }, (_, i) => {
+        const [row, column] = [Math.floor(i / half), i % half];
+        const f = Math.max(Math.hypot((2 * row < h ? row : row - h) / h, column / w), 1 / Math.max(h, w));
+        const own = column === 0 || 2 * column === w;
+        const at = (part: number) => parameters[(part * d + k) * h * half + i] * f ** -decay[k];
+        return { row, column, times: own ? 1 : 2, re: at(0), im: at(1), variance: (own ? 2 : 4) * f ** (-2 * decay[k]) };
+      });
+      const gain = 1 / Math.sqrt(bins.reduce((sum, { variance }) => sum + variance, 0));
+      return Array.from({ length: h * w }, (_, p) =>
+        bins.reduce((sum, { row, column, times, re, im }) => {
+          const angle = 2 * Math.PI * ((row * Math.floor(p / w)) / h + (column * (p % w)) / w);
+          return sum + gain * times * (re * Math.cos(angle) - im * Math.sin(angle));
+        }, 0),
+      );
+    });
+    return Array.from({ length: size }, (_, i) => {
+      const [c, p] = [Math.floor(i / positions), i % positions];
+      return along.reduce((sum, one, k) => sum + axes[c * d + k] * one[p], mean[c]);
+    });
+  }
+
+  /** The picture of a map that is decoded as it is. */
+  async function decoded(map: ArrayLike<number>): Promise<number[]> {
+    const g = new Graph();
+    g.output('picture', clampToPicture(g, generator.decode(g, g.input('z', shape))));
+    return (await run(simplify(g), { z: map })).picture.data;
+  }
+
+  async function drawn(parameters: ArrayLike<number>): Promise<number[]> {
+    const g = new Graph();
+    g.output('picture', spectrum.unquantized.draw(g, g.input('z', spectrum.shape(canvas)), canvas).picture);
+    return (await run(simplify(g), { z: parameters })).picture.data;
+  }
+
+  const random = randomStream(5);
+  const parameters = Float32Array.from({ length: sizeOf(spectrum.shape(canvas)) }, () => random() - 0.5);
+
+  it('stands for the map that its waves add up to', async () => {
+    expect(relativeError(await drawn(parameters), await decoded(mapOf(parameters)))).toBeLessThan(1e-4);
+  });
+
+  it('has parameters for every map', async () => {
+    const map = somewhere(6);
+    expect(relativeError(await drawn(spectrum.parametersOf(map, canvas)), await decoded(map))).toBeLessThan(1e-4);
+    expect(relativeError(mapOf(spectrum.parametersOf(map, canvas)), map)).toBeLessThan(1e-4);
+  });
+
+  it('of normal numbers is a map that varies as is usual', () => {
+    const [many, normal] = [new Float64Array(d), new Random(2)];
+    const draws = 12;
+    for (let n = 0; n < draws; n++)
+      mapOf(Float32Array.from(parameters, () => normal.normal())).forEach((v, i) => {
+        const c = Math.floor(i / positions);
+        many[c] += (v - mean[c]) ** 2 / positions / draws;
+      });
+    many.forEach((variance, c) => {
+      const usual = Math.hypot(...axes.subarray(c * d, (c + 1) * d));
+      expect(Math.sqrt(variance) / usual).toBeGreaterThan(0.6);
+      expect(Math.sqrt(variance) / usual).toBeLessThan(1.5);
+    });
+  });
+
+  it('comes nearer to its text; several lie on one sheet as they lie alone', async () => {
+    const { result } = await runOf(inversion({ latents: 'spectrum', steps: 40, views: 4 }));
+    const curve = result.curve.map(({ cos }) => cos!);
+    expect(curve.at(-1)!).toBeGreaterThan(curve[0] + 0.02);
+    expect(result.unquantized).toBeDefined();
+    const g = new Graph();
+    const [one, two] = spectrum.drawAll!(g, g.input('both', [2, ...spectrum.shape(canvas)]), canvas);
+    g.output('one', one.picture);
+    g.output('two', two.picture);
+    const other = parameters.map((v) => -v);
+    const out = await run(simplify(g), { both: [...parameters, ...other] });
+    const single = new Graph();
+    single.output('picture', spectrum.draw(single, single.input('z', spectrum.shape(canvas)), canvas).picture);
+    for (const [name, alone] of [
+      ['one', parameters],
+      ['two', other],
+    ] as const)
+      // prettier-ignore
+      expect(relativeError(out[name].data, (await run(simplify(single), { z: alone })).picture.data)).toBeLessThan(1e-5);
   });
 });
 
@@ -237,6 +344,7 @@ describe('a run', () => {
     { restarts: 2, schedule: 'cosine', average: 0.99 },
     { anchor: 2, anchorTo: 'start', restarts: 1 },
     { views: 4, batch: 2, optimizer: 'nadam' },
+    { latents: 'spectrum' },
   ])('goes on from every checkpoint to the same bytes: %j', async (fields) => {
     const job = inversion({ ...fields, steps: 6 });
     const whole = await runOf(job);
@@ -284,7 +392,7 @@ describe('a run', () => {
   it('also draws the finished picture from the map itself; where that is codes it is the same picture', async () => {
     const last = (await pathOf()).at(-1)!;
     const { result } = await runOf(inversion({ average: 0 }));
-    const drawer = await sessions.runner('unquantized by hand', () => drawGraph(canvas, unquantized(generator)));
+    const drawer = await sessions.runner('unquantized by hand', () => drawGraph(canvas, latentMap.unquantized));
     const drawn = async (parameters: Float32Array) => digest((await drawer.run({ parameters })).preview as Uint8Array);
     expect(digest(result.unquantized!)).toBe(await drawn(last));
     expect(digest(result.unquantized!)).not.toBe(digest(result.pixels));

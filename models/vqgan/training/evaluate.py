@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 import data
 from codec import Codec, Shape
-from export import NANO, shape_of
-from quantised import read_weights
+from export import NANO, shape_of, weights_of
 from train import grid, psnr
 
 SIZE = 256
@@ -35,7 +34,7 @@ def codec_of_folder(folder: Path) -> Codec:
     """The weights that export.py wrote, read back."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     codec = Codec(shape_of(config))
-    codec.load_state_dict(read_weights(folder / config["weights"]))
+    codec.load_state_dict(weights_of(folder, config))
     return codec.eval()
 
 

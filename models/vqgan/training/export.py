@@ -1,4 +1,8 @@
-"""Write models/vqgan/nano/ from a checkpoint: `python models/vqgan/training/export.py [--run FILE.pt]`. Seconds."""
+"""Write models/vqgan/nano/ from a checkpoint: `python models/vqgan/training/export.py [--run FILE.pt]`. A minute.
+
+Beside the weights it writes how the latents of photographs vary (`natural.*`, read by models/vqgan/natural.ts): their mean, their
+principal axes, and how the amplitude along each falls with frequency.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,20 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import data
 from codec import Codec, Shape
-from quantised import WeightFile
+from quantised import WeightFile, read_weights
 
 NANO = data.TRAINING.parent / "nano"
 WEIGHTS = "weights.safetensors"
 LIMIT = 8 * 2**20
+
+# Photographs that natural latents are measured on, one square of each, and the least width of an axis, of the widest: training leaves
+# most channels of a latent unused.
+MEASURED, SQUARE, LEAST = 220, 256, 1e-3
 
 PHOTOGRAPHS = (
     "Debian gnome-backgrounds mate-backgrounds ukui-wallpapers lomiri-wallpapers lomiri-wallpapers-20.04 lomiri-wallpapers-16.04 "
@@ -62,6 +71,31 @@ def shape_of(config: dict) -> Shape:
     )
 
 
+def weights_of(folder: Path, config: dict) -> dict[str, torch.Tensor]:
+    """The state dict of a codec, read back."""
+    return {name: tensor for name, tensor in read_weights(folder / config["weights"]).items() if not name.startswith("natural.")}
+
+
+@torch.inference_mode()
+def natural(codec: Codec, library: data.Library) -> dict[str, np.ndarray]:
+    """Of the codes of photographs: mean [d]; axes [d, d], columns, each times its standard deviation; decay [d]: amplitude ~ f^-decay."""
+    draw = np.random.default_rng(3)
+    chosen = [library.photographs[index] for index in draw.permutation(len(library.photographs))[:MEASURED]]
+    squares = data.as_input(np.stack([data.crop(photograph.sizes[SQUARE], SQUARE, draw) for photograph in chosen]) / 255)
+    codes = torch.cat([codec.quantize.codes(codec.quantize.indices(codec.encode(part))) for part in squares.split(8)]).double()
+    mean = codes.mean((0, 2, 3))
+    centred = codes - mean[:, None, None]
+    variances, axes = torch.linalg.eigh(torch.einsum("nchw,ndhw->cd", centred, centred) / (codes.numel() / codes.shape[1]))
+    widths = variances.clamp_min(LEAST**2 * variances.max()).sqrt()
+    power = torch.fft.rfft2(torch.einsum("nchw,ck->nkhw", centred, axes)).abs().square().mean(0)
+    rows, columns = (f(codes.shape[2]) for f in (torch.fft.fftfreq, torch.fft.rfftfreq))
+    frequency = torch.hypot(rows[:, None], columns[None])
+    within = (frequency > 0) & (frequency <= 0.5)
+    logs = frequency[within].log().numpy()
+    slopes = [np.polyfit(logs, 0.5 * each[within].clamp_min(1e-12).log().numpy(), 1)[0] for each in power]
+    return {"mean": mean.numpy(), "axes": (axes * widths).numpy(), "decay": -np.array(slopes)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=data.CACHE / "run" / "checkpoint.pt", help="checkpoint (default .cache/run/checkpoint.pt)")
@@ -79,6 +113,8 @@ def main() -> None:
         if not torch.isfinite(tensor.half()).all():
             raise SystemExit(f"{name} does not fit into F16")
         file.add(name, tensor)
+    for name, values in natural(codec.eval(), data.load()[0]).items():
+        file.add(f"natural.{name}", values, "f32")
     file.write(arguments.out / WEIGHTS)
     (arguments.out / "config.json").write_text(json.dumps(configuration(shape), indent=2) + "\n", encoding="utf-8")
     size = sum((arguments.out / name).stat().st_size for name in (WEIGHTS, "config.json"))

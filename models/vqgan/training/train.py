@@ -24,9 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import data
 from codec import Codec, Shape
-from export import shape_of
+from export import shape_of, weights_of
 from losses import Critic, Features, colour_losses, critic_loss, feature_loss
-from quantised import read_weights
 
 # What a run's result depends on. A checkpoint keeps its own and refuses others, but for these two: a run may be cut short or drawn out.
 MOVABLE = ("steps", "critic")
@@ -203,7 +202,7 @@ class Trainer:
         if shape_of(config) != self.codec.shape:
             raise SystemExit(f"{folder} holds a network of another shape: {shape_of(config)}")
         for codec in (self.codec, self.mean):
-            codec.load_state_dict(read_weights(folder / config["weights"]))
+            codec.load_state_dict(weights_of(folder, config))
         found = self.sample()
         met = torch.cat([self.codec.quantize.indices(z).flatten() for z in found])
         self.codes.count = (torch.bincount(met, minlength=len(self.codes.weight)) / len(found)).clamp_min(1e-3)
