@@ -13,10 +13,12 @@ export interface Settings extends Pick<
   cosPower: number;
   copies: number;
   diversity: number;
-  /** '' and, for the learning rate, null leave the choice to the method. */
+  /** '' and, for the learning rate, null leave the choice to the method; so does a start of ''. */
   optimizer: NonNullable<Job['optimizer']> | '';
   feavis: Own & Pick<Job, 'parameters'>;
-  vqgan: Own & Required<Pick<Job, 'generator' | 'start' | 'tries' | 'average' | 'anchor' | 'anchorTo' | 'restarts'>>;
+  vqgan: Own & { start: NonNullable<Job['start']> | '' } & Required<
+      Pick<Job, 'generator' | 'latents' | 'tries' | 'average' | 'anchor' | 'anchorTo' | 'restarts'>
+    >;
 }
 
 interface Own {
@@ -44,7 +46,16 @@ export const defaults: Settings = {
   optimizer: '',
   feavis: { parameters: 'fourier', width: 224, height: 224, learningRate: null },
   vqgan: {
-    ...{ generator: 'vqgan-nano', start: 'smooth', tries: 1, average: 0.9, anchor: 0, anchorTo: 'zero', restarts: 0 },
+    ...{
+      generator: 'vqgan-nano',
+      latents: 'spectrum',
+      start: '',
+      tries: 1,
+      average: 0.9,
+      anchor: 0,
+      anchorTo: 'zero',
+      restarts: 0,
+    },
     ...{ width: 256, height: 256, learningRate: null },
   },
 };
