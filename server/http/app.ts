@@ -125,6 +125,10 @@ function servePage(app: Express, folder: string): void {
       throw new Problem(404, 'not_found', `there is no file ${JSON.stringify(request.path.slice(0, 100))}`);
     if (!existsSync(index))
       throw new Problem(503, 'page_not_built', 'the page is not built: run npm start, or use the API at /api/openapi.json');
+    const unit = /^\/neurons\/([\w.~%-]+)\/([\w.~%-]+)\/(\d{1,6})$/.exec(request.path);
+    // As the page will ask for it (client/lib/api.ts), while its script is on the way.
+    if (unit)
+      response.set('Link', `</api/neurons/${unit[2]}/${unit[3]}?model=${unit[1]}>; rel=preload; as=fetch; crossorigin=anonymous`);
     response.set('Cache-Control', 'no-cache').sendFile('index.html', { root: folder, cacheControl: false });
   });
   app.use((request) => {

@@ -704,6 +704,11 @@ describe('the page', () => {
       expect(await response.text()).toContain('<title>Reverie</title>');
       expect(response.headers.get('cache-control')).toBe('no-cache');
     }
+    // A unit's page asks for the unit's numbers while its script is on the way; nothing else of an address gets into a header.
+    const linked = async (route: string) => (await studio.get(route)).headers.get('link');
+    expect(await linked('/neurons/brivl-nano/block7.1/33')).toContain('</api/neurons/block7.1/33?model=brivl-nano>; rel=preload');
+    for (const route of ['/neurons/brivl-nano/LLP', '/neurons/a%3E/LLP/1%3E', '/neurons/a%22/b;c/1', '/gallery'])
+      expect([route, await linked(route)]).toEqual([route, null]);
     expect((await studio.get('/assets/page-abc123.js')).headers.get('cache-control')).toContain('immutable');
     for (const route of ['/assets/gone.js', '/..%2f..%2fpackage.json']) expect((await studio.get(route)).status).toBe(404);
     await studio.close();
