@@ -17,8 +17,10 @@ export function sendFile(response: Response, file: string, mime: string, caching
     cacheControl: true,
   };
   return new Promise((resolve, reject) => {
-    response.sendFile(path.basename(file), options, (error?: Error) => {
-      if (error && !response.headersSent) {
+    response.sendFile(path.basename(file), options, (error?: NodeJS.ErrnoException) => {
+      // A browser that left does not want it any more.
+      const isGone = error?.code === 'ECONNABORTED';
+      if (error && !response.headersSent && !isGone) {
         response.removeHeader('Content-Disposition');
         reject(error);
       } else resolve(undefined);
