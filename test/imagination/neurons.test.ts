@@ -201,7 +201,7 @@ describe('with a VQGAN', () => {
   });
 
   it('the best of several starts without a text is the one whose neurons answer most', async () => {
-    const job = vqgan({ text: '', neurons: [{ unit: 'LLP-3', weight: 1 }], steps: 1, tries: 6 });
+    const job = vqgan({ text: '', neurons: [{ unit: 'LLP-3', weight: 1 }], start: 'smooth', steps: 1, tries: 6 });
     const firstFrame = async (tries: number) => {
       const { steps } = await tokens.runOf({ ...job, tries });
       const { answers } = await lookAt(sessions, fake.hash, fake.eye, steps[0].pixels, { width: 64, height: 64 }, [{ layer: 'LLP', spot: 'mean' }]); // prettier-ignore
