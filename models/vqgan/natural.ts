@@ -17,10 +17,9 @@ const names = { mean: 'natural.mean', axes: 'natural.axes', decay: 'natural.deca
 export function naturalLatents(weights: Weights, codebook: Float32Array, dimensions: number): NaturalLatents {
   if (!Object.values(names).every((name) => weights.has(name))) return naturalOfCodes(codebook, dimensions);
   const read = (name: string, length: number) => {
-    const { data } = weights.tensor(name);
-    if (data.length !== length || !Float32Array.from(data as Float32Array).every(Number.isFinite))
-      throw new Error(`${name} must be ${length} finite numbers`);
-    return Float32Array.from(data as Float32Array);
+    const values = Float32Array.from(weights.tensor(name).data as Float32Array);
+    if (values.length !== length || !values.every(Number.isFinite)) throw new Error(`${name} must be ${length} finite numbers`);
+    return values;
   };
   return {
     mean: read(names.mean, dimensions),

@@ -4,7 +4,7 @@ import type { VqganModel } from '../../models/vqgan/model.js';
 import { clampToPicture } from '../../models/vqgan/vqgan.js';
 import type { Job } from '../jobs/job.js';
 import { halfWidth, inverseRealTransform, radii, realTransform } from './fourier.js';
-import { inverse, timesTransposed } from './matrices.js';
+import { inverse, mixed, timesTransposed } from './matrices.js';
 import type { Canvas, Drawn, Parametrization } from './parameters.js';
 import type { Random } from './random.js';
 import type { Sessions } from './sessions.js';
@@ -83,14 +83,8 @@ export function latentSpectrumOf(generator: VqganModel): Latents {
     parametersOf(map, canvas) {
       const [h, w] = gridOf(config, canvas);
       const { mean, axes, decay } = generator.natural();
-      const back = inverse(axes, d);
-      const along = Float32Array.from(map, (_, i) => {
-        const [k, p] = [Math.floor(i / (h * w)), i % (h * w)];
-        let sum = 0;
-        for (let c = 0; c < d; c++) sum += back[k * d + c] * (map[c * h * w + p] - mean[c]);
-        return sum;
-      });
-      const { re, im } = realTransform(along, d, h, w);
+      const centred = Float64Array.from(map, (v, i) => v - mean[Math.floor(i / (h * w))]);
+      const { re, im } = realTransform(mixed(inverse(axes, d), centred, d), d, h, w);
       const usual = usualAmplitudes(decay, h, w);
       return Float32Array.from({ length: 2 * re.length }, (_, i) =>
         i < re.length ? re[i] / usual[i] : im[i - re.length] / usual[i - re.length],
@@ -197,12 +191,7 @@ function nearlyMean({ config, natural }: VqganModel, canvas: Canvas, random: Ran
   const { mean, axes } = natural();
   const [h, w] = gridOf(config, canvas);
   const noise = Float32Array.from({ length: d * h * w }, () => random.normal(0, greyNoise));
-  return noise.map((_, i) => {
-    const [c, p] = [Math.floor(i / (h * w)), i % (h * w)];
-    let sum = mean[c];
-    for (let k = 0; k < d; k++) sum += axes[c * d + k] * noise[k * h * w + p];
-    return sum;
-  });
+  return mixed(axes, noise, d, mean);
 }
 
 /** Pixels from one random colour to the next. */

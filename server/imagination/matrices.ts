@@ -10,6 +10,17 @@ export function timesTransposed(a: Float32Array, rows: number, b: Float32Array, 
   });
 }
 
+/** A B + c, of a [n, n], b [n, m] and c [n], which every column of the product gets; none when left out. */
+export function mixed(a: ArrayLike<number>, b: ArrayLike<number>, n: number, c?: ArrayLike<number>): Float32Array {
+  const columns = b.length / n;
+  return Float32Array.from({ length: b.length }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns), i % columns];
+    let sum = c?.[row] ?? 0;
+    for (let k = 0; k < n; k++) sum += a[row * n + k] * b[k * columns + column];
+    return sum;
+  });
+}
+
 /** The inverse of a matrix [n, n] (Gauss and Jordan, pivots by rows). Throws an Error where there is none. */
 export function inverse(matrix: ArrayLike<number>, n: number): Float64Array {
   const a = Float64Array.from(matrix);

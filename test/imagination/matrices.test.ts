@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { inverse, timesTransposed } from '../../server/imagination/matrices.js';
+import { inverse, mixed, timesTransposed } from '../../server/imagination/matrices.js';
 
 const matrix = (n: number) => fc.array(fc.double({ min: -2, max: 2, noNaN: true }), { minLength: n * n, maxLength: n * n });
 
@@ -27,6 +27,11 @@ describe('matrices', () => {
   it('without an inverse are refused', () => {
     expect(() => inverse([1, 2, 2, 4], 2)).toThrow('column 1 depends on those before it');
     expect(() => inverse([NaN], 1)).toThrow('no inverse');
+  });
+
+  it('mix rows, and add to each', () => {
+    expect([...mixed([1, 2, 3, 4], [5, 6, 7, 8, 9, 10], 2, [100, 200])]).toEqual([121, 124, 127, 247, 254, 261]);
+    expect([...mixed([1, 2, 3, 4], [5, 6], 2)]).toEqual([17, 39]);
   });
 
   it('times a transposed one', () => {

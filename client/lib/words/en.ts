@@ -55,9 +55,9 @@ const en = {
     spectrum: 'Waves over the whole picture, in steps as large as photographs usually vary: calm scenes in natural colours.',
     map: 'Each token by itself, as VQGAN+CLIP does it: busier, in stronger colours.',
   },
-  startCodesOf: { usual: 'Auto', grey: 'Grey', smooth: 'Smooth colours', codes: 'Random codes' },
+  startCodesOf: { usual: 'Auto', grey: 'Grey', smooth: 'Colours', codes: 'Random codes' },
   startCodesSentence:
-    'Grey lets the text decide; smooth colours lead it; random codes begin with patches of everything. Auto is grey for a spectrum.',
+    'Grey lets the text decide; smooth random colours lead it; random codes begin with patches of everything. Auto is grey for a spectrum.',
   startCodesIdle: 'The picture you start from decides this and the tries.',
   tries: 'Tries',
   triesSentence: 'Starts that are drawn; the one nearest to the text is taken. Each costs a part of a step.',

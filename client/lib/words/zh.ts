@@ -53,7 +53,7 @@ export const chinese: Words = {
     spectrum: '调整贯穿全图的波，步幅取照片通常的变化：画面安静，颜色自然。',
     map: '逐个调整每个码，和 VQGAN+CLIP 一样：更热闹，颜色更浓。',
   },
-  startCodesOf: { usual: '自动', grey: '灰色', smooth: '柔和的色块', codes: '随机的码' },
+  startCodesOf: { usual: '自动', grey: '灰色', smooth: '色块', codes: '随机的码' },
   startCodesSentence: '灰色让文字决定一切；柔和的色块先给出方向；随机的码一开始什么都有一点。自动：频谱从灰色开始。',
   startCodesIdle: '起始图已经决定了开头，这里和候选数都用不上。',
   tries: '候选数',
