@@ -1,4 +1,7 @@
-import { sizeOf, type Graph, type Tensor, type Value } from '../graph/index.js';
+import type { Graph, Tensor, Value } from '../graph/index.js';
+import { swish } from '../graph/ops/activation.js';
+import { interleave } from '../graph/ops/layout.js';
+import { groupNorm } from '../graph/ops/normalization.js';
 import { scoped, type Weights } from '../weights/weights.js';
 import type { VqganConfig } from './config.js';
 import { decoderLevels, encoderLevels, type Level } from './layout.js';
@@ -25,7 +28,7 @@ export function encoder(g: Graph, pictures: Value, weights: Weights, config: Vqg
       (v, level) => levelOf(g, v, part, level, config, (y, scope) => conv(g, y, scope, 'downsample.conv', halving)),
       x,
     );
-    const h = swish(g, groupNorm(g, middle(g, lowest, part, config), part, 'norm_out', config.groups));
+    const h = swish(g, norm(g, middle(g, lowest, part, config), part, 'norm_out', config.groups));
     return conv(g, conv(g, h, part, 'conv_out'), weights, 'quant_conv');
   });
 }
@@ -44,7 +47,7 @@ export function decoder(g: Graph, z: Value, weights: Weights, config: VqganConfi
       (v, level) => levelOf(g, v, part, level, config, (y, scope) => doubledConv(g, y, scope, 'upsample.conv')),
       middle(g, x, part, config),
     );
-    const h = swish(g, groupNorm(g, highest, part, 'norm_out', config.groups));
+    const h = swish(g, norm(g, highest, part, 'norm_out', config.groups));
     return g.scale(g.add(conv(g, h, part, 'conv_out'), g.scalar(1)), 0.5);
   });
 }
@@ -92,8 +95,8 @@ function middle(g: Graph, x: Value, weights: Weights, { groups, middleAttention 
 function residualBlock(g: Graph, x: Value, weights: Weights, name: string, groups: number): Value {
   const scope = scoped(weights, `${name}.`);
   return g.within(name, () => {
-    const h = conv(g, swish(g, groupNorm(g, x, scope, 'norm1', groups)), scope, 'conv1');
-    const y = conv(g, swish(g, groupNorm(g, h, scope, 'norm2', groups)), scope, 'conv2');
+    const h = conv(g, swish(g, norm(g, x, scope, 'norm1', groups)), scope, 'conv1');
+    const y = conv(g, swish(g, norm(g, h, scope, 'norm2', groups)), scope, 'conv2');
     return g.add(scope.has('nin_shortcut.weight') ? conv(g, x, scope, 'nin_shortcut') : x, y);
   });
 }
@@ -103,7 +106,7 @@ function attentionBlock(g: Graph, x: Value, weights: Weights, name: string, grou
   const scope = scoped(weights, `${name}.`);
   const [n, channels, height, width] = x.shape;
   return g.within(name, () => {
-    const normal = groupNorm(g, x, scope, 'norm', groups);
+    const normal = norm(g, x, scope, 'norm', groups);
     const [q, k, v] = ['q', 'k', 'v'].map((part) => g.reshape(conv(g, normal, scope, part), [n, channels, height * width]));
     // [N, queries, keys]
     const scores = g.scale(g.matMul(g.transpose(q, [0, 2, 1]), k), channels ** -0.5);
@@ -112,20 +115,8 @@ function attentionBlock(g: Graph, x: Value, weights: Weights, name: string, grou
   });
 }
 
-const groupNormEpsilon = 1e-6;
-
-/** InstanceNormalization over groups as channels: on CPUs no slower than LayerNormalization or sums, and exact where the mean is far from 0. */
-function groupNorm(g: Graph, x: Value, weights: Weights, name: string, groups: number): Value {
-  const [n, channels, ...spatial] = x.shape;
-  const grouped = g.reshape(x, [n, groups, (channels / groups) * sizeOf(spatial)]);
-  const ones = g.floats(new Float32Array(groups).fill(1), [groups], 'ones');
-  const zeros = g.floats(new Float32Array(groups), [groups], 'zeros');
-  const normal = g.reshape(g.op('InstanceNormalization', [grouped, ones, zeros], { epsilon: groupNormEpsilon }), x.shape);
-  const perChannel = (part: string) => g.reshape(weights.constant(g, `${name}.${part}`), [channels, 1, 1]);
-  return g.add(g.mul(normal, perChannel('weight')), perChannel('bias'));
-}
-
-const swish = (g: Graph, x: Value): Value => g.mul(x, g.op('Sigmoid', [x]));
+const norm = (g: Graph, x: Value, weights: Weights, name: string, groups: number): Value =>
+  groupNorm(g, x, groups, weights.constant(g, `${name}.weight`), weights.constant(g, `${name}.bias`), 1e-6);
 
 /**
  * Each pixel as a block of 2 x 2, then a 3x3 convolution, for 4/9 of the multiplications: at most four of the nine pixels under the kernel
@@ -147,7 +138,7 @@ function doubledConv(g: Graph, x: Value, weights: Weights, name: string): Value 
       return g.op('Conv', [x, g.floats(own, [out, into, 2, 2], 'phase'), bias], attributes);
     }),
   );
-  const y = g.op('DepthToSpace', [g.concat(phases, 1)], { blocksize: 2, mode: 'DCR' });
+  const y = interleave(g, phases, 2);
   return g.withGradient(y, x, (gradient) => {
     const flipped = new Float32Array(taps.length);
     for (let filter = 0; filter < out * into; filter++) {

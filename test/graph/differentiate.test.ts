@@ -1,6 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { differentiate, Graph, simplify, sizeOf, type Value } from '../../models/graph/index.js';
+import { swish } from '../../models/graph/ops/activation.js';
+import { interleave } from '../../models/graph/ops/layout.js';
+import { groupNorm } from '../../models/graph/ops/normalization.js';
 import { grow, interpret, steps } from './dags.js';
 import { relativeError, run } from './session.js';
 
@@ -216,27 +219,73 @@ describe('differentiate', () => {
     );
   });
 
+  const wave = (g: Graph, shape: number[], speed: number) =>
+    g.floats(
+      Float32Array.from({ length: sizeOf(shape) }, (_, i) => Math.sin(speed * i + 1)),
+      shape,
+    );
+  const perChannel = (g: Graph, x: Value) => g.reshape(x, [x.shape[0], 1, 1]);
+
+  // Each with gradients of its own, beside the definition that it stands for.
+  it.each<{ name: string; shape: number[]; build: (g: Graph, x: Value) => Value; definition: (g: Graph, x: Value) => Value }>([
+    {
+      name: 'swish',
+      shape: [1, 2, 3, 4],
+      build: swish,
+      definition: (g, x) => g.mul(x, g.op('Sigmoid', [x])),
+    },
+    {
+      name: 'groupNorm',
+      shape: [2, 6, 3, 2],
+      build: (g, x) => groupNorm(g, x, 3, wave(g, [6], 2), wave(g, [6], 3), 1 / 64),
+      definition: (g, x) => {
+        const ones = g.floats([1, 1, 1]);
+        const grouped = g.op('InstanceNormalization', [g.reshape(x, [2, 3, 12]), ones, g.floats([0, 0, 0])], { epsilon: 1 / 64 });
+        const normal = g.reshape(grouped, x.shape.slice());
+        return g.add(g.mul(normal, perChannel(g, wave(g, [6], 2))), perChannel(g, wave(g, [6], 3)));
+      },
+    },
+    {
+      name: 'interleave',
+      shape: [2, 18, 2, 3],
+      build: (g, x) => interleave(g, g.apply('Split', [x], { axis: 1, num_outputs: 9 }, 9), 3),
+      definition: (g, x) => g.op('DepthToSpace', [x], { blocksize: 3 }),
+    },
+  ])('$name is its definition, in value and slope', async ({ shape, build, definition }) => {
+    const g = new Graph();
+    const x = g.input('x', shape);
+    const at = Float64Array.from({ length: sizeOf(shape) }, (_, i) => Math.fround(3 * Math.cos(3 * i)));
+    const [value, expected] = [build, definition].map((f) => f(g, x));
+    const weigh = (y: Value) => sum(g, g.mul(y, wave(g, y.shape.slice(), 1.3)));
+    const [gradient] = differentiate(g, weigh(value), [x]);
+    const objective = weigh(expected);
+    g.output('value', value);
+    g.output('gradient', gradient);
+    const exact = interpret(g, { x: at });
+    expect(relativeError(exact(value).data, exact(expected).data)).toBeLessThan(1e-12);
+    const slope = slopes((data) => interpret(g, { x: data })(objective).data[0], at, 1e-3);
+    expect(relativeError(exact(gradient).data, slope)).toBeLessThan(1e-8);
+    const found = await run(simplify(g), { x: at });
+    expect(relativeError(found.value.data, exact(expected).data)).toBeLessThan(1e-6);
+    expect(relativeError(found.gradient.data, slope)).toBeLessThan(1e-5);
+  });
+
   it('differentiates its own results: the gradient of |gradient|^2 of a smooth network', async () => {
     const g = new Graph();
     const x = g.input('x', [1, 2, 4, 3]);
-    const wave = (shape: number[], speed: number) =>
-      g.floats(
-        Float32Array.from({ length: sizeOf(shape) }, (_, i) => Math.sin(speed * i + 1)),
-        shape,
-      );
-    let h = g.op('Conv', [x, wave([4, 2, 3, 3], 1.7)], { pads: [1, 1, 1, 1], strides: [2, 1] });
+    let h = g.op('Conv', [x, wave(g, [4, 2, 3, 3], 1.7)], { pads: [1, 1, 1, 1], strides: [2, 1] });
     h = g.mul(h, g.op('Sigmoid', [h]));
-    h = g.op('InstanceNormalization', [h, wave([4], 1), wave([4], 2)]);
+    h = g.op('InstanceNormalization', [h, wave(g, [4], 1), wave(g, [4], 2)]);
     h = g.op('DepthToSpace', [g.add(h, g.op('Erf', [h]))], { blocksize: 2 });
     h = g.op('SpaceToDepth', [g.op('Pad', [g.op('Tanh', [h]), g.ints([0, 0, 0, 0, 0, 0, 2, 0])])], { blocksize: 2 });
     h = g.reshape(h, [3, 12]);
     h = g.op(
       'LayerNormalization',
-      [g.op('Gemm', [h, wave([5, 12], 0.9), wave([5], 3)], { transB: 1 }), wave([5], 5), wave([5], 6)],
+      [g.op('Gemm', [h, wave(g, [5, 12], 0.9), wave(g, [5], 3)], { transB: 1 }), wave(g, [5], 5), wave(g, [5], 6)],
       { epsilon: 0.1 },
     );
     h = g.op('Einsum', [g.op('Softmax', [h]), g.op('Exp', [g.scale(h, 0.3)])], { equation: 'ij,kj->ik' });
-    const objective = sum(g, g.mul(h, wave([3, 3], 2.3)));
+    const objective = sum(g, g.mul(h, wave(g, [3, 3], 2.3)));
     const [gradient] = differentiate(g, objective, [x]);
     const size = sum(g, g.mul(gradient, gradient));
     const [second] = differentiate(g, size, [x]);

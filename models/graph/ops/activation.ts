@@ -104,6 +104,13 @@ export function gelu(g: Graph, x: Value, byTanh = false): Value {
   return g.mul(g.scale(x, 0.5), g.add(gate, g.scalar(1)));
 }
 
+/** Swish or SiLU, x s(x) with the sigmoid s. Its slope s + x s (1 - s) is s (1 + x - y): fewer passes over the map than the parts' own. */
+export function swish(g: Graph, x: Value): Value {
+  const gate = g.op('Sigmoid', [x]);
+  const y = g.mul(x, gate);
+  return g.withGradient(y, x, (dy) => g.mul(dy, g.mul(gate, g.add(g.sub(x, y), g.scalar(1)))));
+}
+
 /**
  * Bounds are constants. At a bound itself the gradient is 0. The masks are made from the output, which is what a convolution fused with its
  * activation leaves behind; bounds of opposite sign need one mask, y^2 < bound^2, where others need two. (Shifting others to their
