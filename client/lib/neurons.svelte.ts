@@ -86,7 +86,7 @@ class Neurons {
   }
 
   /** What is known of a unit, from memory if it was there before. @throws Refusal | Unreachable */
-  async unit(model: string, layer: string, channel: number, signal: AbortSignal): Promise<UnitView> {
+  async unit(model: string, layer: string, channel: number, signal?: AbortSignal): Promise<UnitView> {
     const known = this.known(model, layer, channel);
     if (known) return known;
     const unit = await api.neuron(model, layer, channel, signal);

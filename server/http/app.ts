@@ -107,7 +107,7 @@ function counting(requests: RequestCounts): RequestHandler {
   };
 }
 
-/** Hashed assets for good, the rest to be asked for again; every other path is the page, whose own router knows it. */
+/** Hashed assets are kept for good, the few other files for an hour; every other path is the page, whose own router knows it. */
 function servePage(app: Express, folder: string): void {
   const index = path.join(folder, 'index.html');
   app.use(
@@ -115,7 +115,7 @@ function servePage(app: Express, folder: string): void {
       index: false,
       setHeaders: (response, file) => {
         const isHashed = path.relative(folder, file).startsWith(`assets${path.sep}`);
-        response.setHeader('Cache-Control', isHashed ? 'public, max-age=31536000, immutable' : 'no-cache');
+        response.setHeader('Cache-Control', isHashed ? 'public, max-age=31536000, immutable' : 'public, max-age=3600');
       },
     }),
   );

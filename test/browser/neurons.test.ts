@@ -243,6 +243,17 @@ describe('the page of a neuron', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('opened by its address, is asked for once, ahead of its script; what lies below the pictures comes by itself', async () => {
+    const page = await visit({ path: '/neurons/brivl-nano/LLP' });
+    await tiles(page).first().waitFor();
+    const asked: string[] = [];
+    page.on('request', (request) => request.url().includes('/api/neurons/LLP/') && asked.push(request.url()));
+    await page.goto(`${server.url}/neurons/brivl-nano/LLP/7`);
+    await page.getByRole('heading', { name: 'Opposite neurons' }).waitFor();
+    expect(asked).toHaveLength(1);
+    expect(complaints).toEqual([]);
+  });
+
   test('leads to the neuron before, after, by chance, and to similar ones', async () => {
     const page = await visit({ path: unit });
     // Before the count is known nothing is the next.
