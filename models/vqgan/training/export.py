@@ -1,5 +1,6 @@
-"""Write models/vqgan/nano/ from a checkpoint: `python models/vqgan/training/export.py [--run FILE.pt]`. A minute.
+"""Write models/vqgan/nano/ from a checkpoint: `python models/vqgan/training/export.py [--run FILE.pt]`. Some minutes.
 
+The decoder's last convolution is refitted to the photographs on the way (`fit_last`).
 Beside the weights it writes how the latents of photographs vary (`natural.*`, read by models/vqgan/natural.ts): their mean, their
 principal axes, and how the amplitude along each falls with frequency.
 """
@@ -20,6 +21,10 @@ from quantised import WeightFile, read_weights
 NANO = data.TRAINING.parent / "nano"
 WEIGHTS = "weights.safetensors"
 LIMIT = 8 * 2**20
+
+# Photographs that the last convolution is fitted on, one square of each, and how much it is held to what was taught, of the mean power
+# of what it reads.
+FITTED, HELD = 400, 1e-3
 
 # Photographs that natural latents are measured on, one square of each, and the least width of an axis, of the widest: training leaves
 # most channels of a latent unused.
@@ -77,11 +82,39 @@ def weights_of(folder: Path, config: dict) -> dict[str, torch.Tensor]:
 
 
 @torch.inference_mode()
+def squares_of(library: data.Library, count: int, seed: int) -> torch.Tensor:
+    """One square of each of `count` training photographs: [count, 3, SQUARE, SQUARE] in [-1, 1]."""
+    draw = np.random.default_rng(seed)
+    chosen = [library.photographs[index] for index in draw.permutation(len(library.photographs))[:count]]
+    return data.as_input(np.stack([data.crop(photograph.sizes[SQUARE], SQUARE, draw) for photograph in chosen]) / 255)
+
+
+@torch.inference_mode()
+def fit_last(codec: Codec, library: data.Library) -> None:
+    """Refits the decoder's last convolution, the only linear one, by least squares: features and critic pulled it off the colours."""
+    last = codec.decoder.conv_out
+    seen: list[torch.Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    taught = torch.cat([last.weight.reshape(3, -1), last.bias[:, None]], 1).double().T
+    power = torch.zeros(len(taught), len(taught), dtype=torch.float64)
+    along = torch.zeros_like(taught)
+    for picture in squares_of(library, FITTED, 5).split(1):
+        codec.reconstruct(picture)
+        rows = torch.nn.functional.unfold(seen.pop(), 3, padding=1)[0]
+        rows = torch.cat([rows, torch.ones(1, rows.shape[1])])
+        power += (rows @ rows.T).double()
+        along += (rows @ picture[0].reshape(3, -1).T).double()
+    hook.remove()
+    held = HELD * power.diagonal().mean()
+    fitted = torch.linalg.solve(power + held * torch.eye(len(taught), dtype=torch.float64), along + held * taught).T.float()
+    last.weight.copy_(fitted[:, :-1].reshape(last.weight.shape))
+    last.bias.copy_(fitted[:, -1])
+
+
+@torch.inference_mode()
 def natural(codec: Codec, library: data.Library) -> dict[str, np.ndarray]:
     """Of the codes of photographs: mean [d]; axes [d, d], columns, each times its standard deviation; decay [d]: amplitude ~ f^-decay."""
-    draw = np.random.default_rng(3)
-    chosen = [library.photographs[index] for index in draw.permutation(len(library.photographs))[:MEASURED]]
-    squares = data.as_input(np.stack([data.crop(photograph.sizes[SQUARE], SQUARE, draw) for photograph in chosen]) / 255)
+    squares = squares_of(library, MEASURED, 3)
     codes = torch.cat([codec.quantize.codes(codec.quantize.indices(codec.encode(part))) for part in squares.split(8)]).double()
     mean = codes.mean((0, 2, 3))
     centred = codes - mean[:, None, None]
@@ -106,6 +139,8 @@ def main() -> None:
     shape = Shape.from_dict(state["shape"])
     codec = Codec(shape)
     codec.load_state_dict(state["mean"])
+    library, _ = data.load()
+    fit_last(codec.eval(), library)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = WeightFile()
@@ -113,7 +148,7 @@ def main() -> None:
         if not torch.isfinite(tensor.half()).all():
             raise SystemExit(f"{name} does not fit into F16")
         file.add(name, tensor)
-    for name, values in natural(codec.eval(), data.load()[0]).items():
+    for name, values in natural(codec, library).items():
         file.add(f"natural.{name}", values, "f32")
     file.write(arguments.out / WEIGHTS)
     (arguments.out / "config.json").write_text(json.dumps(configuration(shape), indent=2) + "\n", encoding="utf-8")
