@@ -1,4 +1,5 @@
 import type { Graph, Tensor, Value } from '../graph/index.js';
+import { swish } from '../graph/ops/activation.js';
 import { windowOf } from '../graph/ops/convolution.js';
 import { scoped, type Weights } from '../weights/weights.js';
 import type { Layer } from './units.js';
@@ -118,8 +119,7 @@ export const layersOf = ({ stem, head, blocks }: EfficientNetLayout): Layer[] =>
   { name: llpLayer, channels: head },
 ];
 
-const activate = (g: Graph, v: Value, lite: boolean): Value =>
-  lite ? g.op('Clip', [v, g.scalar(0), g.scalar(6)]) : g.mul(v, g.op('Sigmoid', [v]));
+const activate = (g: Graph, v: Value, lite: boolean): Value => (lite ? g.op('Clip', [v, g.scalar(0), g.scalar(6)]) : swish(g, v));
 
 /** Expand (1x1), depthwise, squeeze-excite, project (1x1); the first stage does not expand and names its projection differently. */
 function mobileBlock(g: Graph, x: Value, weights: Weights, block: Block, lite: boolean): Value {
@@ -194,11 +194,7 @@ function gate(g: Graph, x: Value, weights: Weights): Value {
   const constant = (name: string) => weights.constant(g, name);
   const mean = g.op('GlobalAveragePool', [x]);
   const squeezed = g.op('Conv', [mean, constant('conv_reduce.weight'), constant('conv_reduce.bias')]);
-  const excited = g.op('Conv', [
-    g.mul(squeezed, g.op('Sigmoid', [squeezed])),
-    constant('conv_expand.weight'),
-    constant('conv_expand.bias'),
-  ]);
+  const excited = g.op('Conv', [swish(g, squeezed), constant('conv_expand.weight'), constant('conv_expand.bias')]);
   return g.mul(x, g.op('Sigmoid', [excited]));
 }
 

@@ -81,7 +81,6 @@ def weights_of(folder: Path, config: dict) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in read_weights(folder / config["weights"]).items() if not name.startswith("natural.")}
 
 
-@torch.inference_mode()
 def squares_of(library: data.Library, count: int, seed: int) -> torch.Tensor:
     """One square of each of `count` training photographs: [count, 3, SQUARE, SQUARE] in [-1, 1]."""
     draw = np.random.default_rng(seed)
@@ -91,7 +90,7 @@ def squares_of(library: data.Library, count: int, seed: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def fit_last(codec: Codec, library: data.Library) -> None:
-    """Refits the decoder's last convolution, the only linear one, by least squares: features and critic pulled it off the colours."""
+    """Refits the decoder's last convolution, after which nothing comes, by least squares to the squared error, which PSNR counts and no loss did."""
     last = codec.decoder.conv_out
     seen: list[torch.Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
